@@ -1,0 +1,460 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * bench/load.c — a closed loop of N callers, one thread, epoll.
+ *
+ * Every caller keeps one connection, sends a request, waits for the whole answer, checks it, and
+ * sends the next. Latencies go into a histogram of 1/64 octave, so its error is below 1.6 %.
+ * Answers that complete inside the window [warm-up, warm-up + seconds) are counted; one JSON object
+ * on stdout says what was seen. wrk was not used: its Lua costs as much as the bridge it measures.
+ *
+ *     load --port N [--path P] [--callers N] [--warmup S] [--seconds S] [--calls N] [--rate N]
+ *          [--mode raw|plain|session|mix] [--agent NAME] [--flaky NAME] [--tag TAG]
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    SUB_BITS = 6,
+    SUB = 1 << SUB_BITS,
+    BUCKETS = 64 * SUB,
+    ANSWER_MAX = 256 << 10,
+    REQUEST_MAX = 1024,
+    EVENTS = 256,
+    SESSIONS_PER_CALLER = 4, /* of the mix; bounds what the server has to keep */
+};
+
+enum kind { RAW, PLAIN, SESSION, FALLBACK, STREAM, DELETE, KIND_N };
+
+enum body { BODY_LENGTH, BODY_CHUNKED, BODY_NONE };
+
+struct caller {
+    int fd;
+    unsigned index;
+    uint64_t turn, sent_ns;
+    enum kind kind;
+    size_t request_len, len;
+    char request[REQUEST_MAX];
+    char *answer; /* ANSWER_MAX bytes */
+};
+
+struct load {
+    const char *path, *mode, *agent, *flaky, *tag;
+    unsigned port, n_callers;
+    double warmup_s, seconds, rate;
+    uint64_t calls_max;
+    int epoll;
+    bool stopping;
+    uint64_t begin_ns, from_ns, until_ns;
+    uint64_t started, waiting, in_window, all, errors, by_kind[KIND_N];
+    uint64_t sum_ns, max_ns;
+    uint64_t histogram[BUCKETS];
+    struct caller *callers;
+    struct caller **idle; /* paced callers waiting for their turn */
+    unsigned n_idle;
+    char first_error[256];
+};
+
+static const char *const kind_name[KIND_N] = { "raw",      "plain",  "session",
+                                               "fallback", "stream", "delete" };
+
+/* The soak's mix: of 20 calls in a row 8 have a session, 6 none, 3 fall back, 2 stream, 1 deletes. */
+static const enum kind mix[20] = {
+    SESSION, PLAIN, SESSION,  FALLBACK, PLAIN,   SESSION, STREAM, PLAIN, SESSION,  SESSION,
+    PLAIN,   PLAIN, FALLBACK, SESSION,  SESSION, STREAM,  PLAIN,  DELETE, SESSION, FALLBACK,
+};
+
+static void die(const char *what)
+{
+    perror(what);
+    exit(1);
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static unsigned bucket_of(uint64_t ns)
+{
+    unsigned shift;
+
+    if (ns < SUB)
+        return (unsigned)ns;
+    shift = 63u - (unsigned)__builtin_clzll(ns) - SUB_BITS;
+    return ((shift + 1) << SUB_BITS) + (unsigned)((ns >> shift) & (SUB - 1));
+}
+
+/* The middle of a bucket. */
+static double bucket_ns(unsigned bucket)
+{
+    unsigned octave = bucket >> SUB_BITS;
+    double low = (double)(bucket & (SUB - 1)) + (octave ? SUB : 0);
+    double width = octave ? (double)(1ull << (octave - 1)) : 1.0;
+
+    return octave ? (low + 0.5) * width : low;
+}
+
+static double percentile_us(const struct load *load, double part)
+{
+    uint64_t want = (uint64_t)((double)load->in_window * part);
+    uint64_t seen = 0;
+
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        seen += load->histogram[i];
+        if (seen > want)
+            return bucket_ns(i) / 1000.0;
+    }
+    return (double)load->max_ns / 1000.0;
+}
+
+__attribute__((format(printf, 4, 5))) static void
+request_make(const struct load *load, struct caller *c, const char *method, const char *fmt, ...)
+{
+    char body[REQUEST_MAX / 2];
+    va_list args;
+    int n;
+
+    va_start(args, fmt);
+    n = vsnprintf(body, sizeof(body), fmt, args);
+    va_end(args);
+    n = snprintf(c->request, sizeof(c->request),
+                 "%s %s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nContent-Type: application/json\r\n"
+                 "Content-Length: %d\r\n\r\n%s",
+                 method, load->path, load->port, n, body);
+    c->request_len = (size_t)n;
+    if (c->request_len >= sizeof(c->request)) {
+        fprintf(stderr, "load: the request is too long\n");
+        exit(2);
+    }
+}
+
+static void delete_make(const struct load *load, struct caller *c, unsigned session)
+{
+    c->request_len = (size_t)snprintf(c->request, sizeof(c->request),
+                                      "DELETE /api/vps/sessions/%s-%u-%u HTTP/1.1\r\n"
+                                      "Host: 127.0.0.1:%u\r\n\r\n",
+                                      load->tag, c->index, session, load->port);
+}
+
+/* Write this caller's next request; what does not change from turn to turn is written once. */
+static void next_request(const struct load *load, struct caller *c)
+{
+    static const char *const prompt = "Summarise what changed since yesterday, in one sentence.";
+    unsigned session = (unsigned)(c->turn / 20 % SESSIONS_PER_CALLER);
+    bool mixed = strcmp(load->mode, "mix") == 0;
+
+    if (!mixed && c->request_len)
+        return;
+    if (mixed)
+        c->kind = mix[(c->turn + c->index) % 20];
+    switch (c->kind) {
+    case RAW:
+        request_make(load, c, "POST",
+                     "{\"model\":\"%s\",\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}]}",
+                     load->agent, prompt);
+        break;
+    case SESSION:
+        request_make(load, c, "POST",
+                     "{\"agent_name\":\"%s\",\"prompt\":\"%s\",\"session_id\":\"%s-%u-%u\","
+                     "\"user_id\":\"bench\"}",
+                     load->agent, prompt, load->tag, c->index, session);
+        break;
+    case DELETE:
+        delete_make(load, c, session);
+        break;
+    default:
+        request_make(load, c, "POST", "{\"agent_name\":\"%s\",\"prompt\":\"%s\"%s}",
+                     c->kind == FALLBACK ? load->flaky : load->agent, prompt,
+                     c->kind == STREAM ? ",\"stream\":true" : "");
+    }
+}
+
+static void caller_connect(const struct load *load, struct caller *c)
+{
+    struct sockaddr_in addr = { .sin_family = AF_INET,
+                                .sin_port = htons((uint16_t)load->port),
+                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    struct epoll_event ev = { .events = EPOLLIN, .data.ptr = c };
+    int on = 1;
+
+    c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+        die("connect");
+    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    if (fcntl(c->fd, F_SETFL, O_NONBLOCK) < 0 ||
+        epoll_ctl(load->epoll, EPOLL_CTL_ADD, c->fd, &ev) < 0)
+        die("epoll_ctl");
+}
+
+static void note_error(struct load *load, const struct caller *c, const char *what)
+{
+    if (!load->errors++)
+        snprintf(load->first_error, sizeof(load->first_error), "%s: %s: %.160s",
+                 kind_name[c->kind], what, c->len ? c->answer : "");
+}
+
+static void caller_send(struct load *load, struct caller *c)
+{
+    if (load->calls_max && load->started >= load->calls_max)
+        load->stopping = true;
+    if (load->stopping)
+        return;
+    next_request(load, c);
+    load->started++;
+    load->waiting++;
+    c->turn++;
+    c->len = 0;
+    c->sent_ns = now_ns();
+    /* A small request on an idle connection always fits; if not, the answer never comes. */
+    if (send(c->fd, c->request, c->request_len, MSG_NOSIGNAL) != (ssize_t)c->request_len)
+        shutdown(c->fd, SHUT_RDWR);
+}
+
+/* Send at once, or, when the load is paced, as soon as the rate allows one more. */
+static void caller_next(struct load *load, struct caller *c)
+{
+    double passed_s = (double)(now_ns() - load->begin_ns) / 1e9;
+
+    if (load->rate > 0 && (double)load->started >= passed_s * load->rate)
+        load->idle[load->n_idle++] = c;
+    else
+        caller_send(load, c);
+}
+
+static void idle_wake(struct load *load)
+{
+    double due = (double)(now_ns() - load->begin_ns) / 1e9 * load->rate;
+
+    while (load->n_idle && (double)load->started < due && !load->stopping)
+        caller_send(load, load->idle[--load->n_idle]);
+}
+
+static enum body body_kind(const char *head, size_t n, size_t *ret_length)
+{
+    const char *p = memmem(head, n, "ontent-", 7);
+
+    for (; p; p = memmem(p + 7, n - (size_t)(p + 7 - head), "ontent-", 7)) {
+        if (strncasecmp(p + 7, "length:", 7) == 0) {
+            *ret_length = strtoul(p + 14, NULL, 10);
+            return BODY_LENGTH;
+        }
+    }
+    return strncmp(head + 9, "204", 3) == 0 ? BODY_NONE : BODY_CHUNKED;
+}
+
+/*
+ * True once the answer is whole; *ret_body is where its body begins. One request is in flight, so a
+ * chunked answer is whole when what has come ends with the last chunk.
+ */
+static bool answer_whole(const struct caller *c, const char **ret_body)
+{
+    const char *end = memmem(c->answer, c->len, "\r\n\r\n", 4);
+    size_t head, length = 0;
+
+    if (!end)
+        return false;
+    head = (size_t)(end - c->answer) + 4;
+    *ret_body = c->answer + head;
+    switch (body_kind(c->answer, head, &length)) {
+    case BODY_LENGTH:
+        return c->len >= head + length;
+    case BODY_NONE:
+        return true;
+    case BODY_CHUNKED:
+        break;
+    }
+    return c->len >= head + 5 && memcmp(c->answer + c->len - 5, "0\r\n\r\n", 5) == 0;
+}
+
+static bool answer_right(const struct caller *c, const char *body)
+{
+    const char *status = c->answer + 9;
+
+    if (c->kind == DELETE)
+        return strncmp(status, "204", 3) == 0 || strncmp(status, "404", 3) == 0;
+    if (strncmp(status, "200", 3) != 0)
+        return false;
+    if (c->kind == STREAM && !strstr(body, "event: result"))
+        return false;
+    return strstr(body, c->kind == RAW ? "\"content\":" : "\"success\":true") != NULL;
+}
+
+static void answer_count(struct load *load, const struct caller *c, const char *body)
+{
+    uint64_t now = now_ns();
+    uint64_t took = now - c->sent_ns;
+
+    load->all++;
+    load->by_kind[c->kind]++;
+    if (!answer_right(c, body))
+        note_error(load, c, "wrong answer");
+    if (now < load->from_ns || now >= load->until_ns)
+        return;
+    load->in_window++;
+    load->sum_ns += took;
+    load->histogram[bucket_of(took)]++;
+    if (took > load->max_ns)
+        load->max_ns = took;
+}
+
+static void caller_read(struct load *load, struct caller *c)
+{
+    ssize_t n = recv(c->fd, c->answer + c->len, ANSWER_MAX - 1 - c->len, 0);
+    const char *body;
+
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n > 0) {
+        c->len += (size_t)n;
+        c->answer[c->len] = '\0';
+        if (!answer_whole(c, &body))
+            return;
+        answer_count(load, c, body);
+    } else {
+        note_error(load, c, "connection lost");
+        close(c->fd);
+        caller_connect(load, c);
+    }
+    load->waiting--;
+    caller_next(load, c);
+}
+
+static void load_run(struct load *load)
+{
+    struct epoll_event events[EVENTS];
+
+    for (unsigned i = 0; i < load->n_callers; i++)
+        caller_connect(load, &load->callers[i]);
+    load->begin_ns = now_ns();
+    load->from_ns = load->begin_ns + (uint64_t)(load->warmup_s * 1e9);
+    load->until_ns = load->from_ns + (uint64_t)(load->seconds * 1e9);
+    for (unsigned i = 0; i < load->n_callers; i++)
+        caller_next(load, &load->callers[i]);
+    while (load->waiting || (load->n_idle && !load->stopping)) {
+        int n = epoll_wait(load->epoll, events, EVENTS, load->n_idle ? 1 : 1000);
+
+        for (int i = 0; i < n; i++)
+            caller_read(load, events[i].data.ptr);
+        if (now_ns() >= load->until_ns)
+            load->stopping = true;
+        if (load->n_idle)
+            idle_wake(load);
+    }
+}
+
+static void print_text(const char *text)
+{
+    for (; *text; text++)
+        putchar(*text < ' ' || *text == '"' || *text == '\\' ? ' ' : *text);
+}
+
+static void load_print(const struct load *load)
+{
+    double until_s = (double)(now_ns() - load->begin_ns) / 1e9 - load->warmup_s;
+    double window_s = until_s < load->seconds ? until_s : load->seconds;
+    double n = load->in_window ? (double)load->in_window : 1.0;
+
+    printf("{\"callers\":%u,\"seconds\":%.3f,\"calls\":%lu,\"calls_all\":%lu,\"errors\":%lu,"
+           "\"calls_per_s\":%.1f,\"mean_us\":%.1f,\"p50_us\":%.1f,\"p90_us\":%.1f,"
+           "\"p99_us\":%.1f,\"max_us\":%.1f,",
+           load->n_callers, window_s, (unsigned long)load->in_window, (unsigned long)load->all,
+           (unsigned long)load->errors, (double)load->in_window / window_s,
+           (double)load->sum_ns / n / 1000.0, percentile_us(load, 0.50),
+           percentile_us(load, 0.90), percentile_us(load, 0.99), (double)load->max_ns / 1000.0);
+    for (unsigned i = 0; i < KIND_N; i++)
+        printf("\"n_%s\":%lu,", kind_name[i], (unsigned long)load->by_kind[i]);
+    printf("\"first_error\":\"");
+    print_text(load->first_error);
+    printf("\"}\n");
+}
+
+static enum kind kind_of_mode(const char *mode)
+{
+    for (unsigned i = 0; i < KIND_N; i++) {
+        if (strcmp(mode, kind_name[i]) == 0)
+            return (enum kind)i;
+    }
+    return PLAIN;
+}
+
+static void callers_make(struct load *load)
+{
+    load->epoll = epoll_create1(EPOLL_CLOEXEC);
+    load->callers = calloc(load->n_callers, sizeof(*load->callers));
+    load->idle = calloc(load->n_callers, sizeof(struct caller *));
+    if (load->epoll < 0 || !load->callers || !load->idle)
+        die("callers");
+    for (unsigned i = 0; i < load->n_callers; i++) {
+        load->callers[i].index = i;
+        load->callers[i].kind = kind_of_mode(load->mode);
+        load->callers[i].answer = malloc(ANSWER_MAX);
+        if (!load->callers[i].answer)
+            die("callers");
+    }
+}
+
+static bool options_parse(struct load *load, int argc, char **argv)
+{
+    static const struct option options[] = {
+        { "port", required_argument, NULL, 'p' },    { "path", required_argument, NULL, 'P' },
+        { "callers", required_argument, NULL, 'c' }, { "warmup", required_argument, NULL, 'w' },
+        { "seconds", required_argument, NULL, 's' }, { "calls", required_argument, NULL, 'n' },
+        { "rate", required_argument, NULL, 'r' },    { "mode", required_argument, NULL, 'm' },
+        { "agent", required_argument, NULL, 'a' },   { "flaky", required_argument, NULL, 'f' },
+        { "tag", required_argument, NULL, 't' },     { 0 },
+    };
+    int option;
+
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        switch (option) {
+        case 'p': load->port = (unsigned)strtoul(optarg, NULL, 10); break;
+        case 'P': load->path = optarg; break;
+        case 'c': load->n_callers = (unsigned)strtoul(optarg, NULL, 10); break;
+        case 'w': load->warmup_s = strtod(optarg, NULL); break;
+        case 's': load->seconds = strtod(optarg, NULL); break;
+        case 'n': load->calls_max = strtoull(optarg, NULL, 10); break;
+        case 'r': load->rate = strtod(optarg, NULL); break;
+        case 'm': load->mode = optarg; break;
+        case 'a': load->agent = optarg; break;
+        case 'f': load->flaky = optarg; break;
+        case 't': load->tag = optarg; break;
+        default: return false;
+        }
+    }
+    return load->port && load->n_callers && load->seconds > 0;
+}
+
+int main(int argc, char **argv)
+{
+    static struct load load = {
+        .path = "/api/vps/call", .mode = "plain", .agent = "echo",   .flaky = "flaky",
+        .tag = "bench",          .n_callers = 1,  .warmup_s = 0.5,   .seconds = 3,
+    };
+
+    if (!options_parse(&load, argc, argv)) {
+        fprintf(stderr, "usage: load --port N [--callers N] [--seconds S] [--mode MODE] …\n");
+        return 2;
+    }
+    signal(SIGPIPE, SIG_IGN);
+    callers_make(&load);
+    load_run(&load);
+    load_print(&load);
+    return load.errors ? 3 : 0;
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * net/ws.h — WebSocket (RFC 6455), server and client, over wslay (included in ws.c and nowhere else).
+ *
+ * wslay frames; this file adds what it leaves to its user: the handshake, masking rules, UTF-8
+ * of text over fragments, close codes, ping/pong deadlines, bounded queues with write-through.
+ * An open socket costs no fiber: messages come through ops; a fiber may use ws_recv() instead.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "net/http.h"
+#include "net/stream.h"
+
+enum ws_kind { WS_TEXT, WS_BINARY };
+
+struct ws;
+
+struct ws_ops { /* all optional; called on the loop's thread */
+    void (*message)(struct ws *ws, enum ws_kind kind, struct str data, void *arg); /* data valid during the call */
+    /* Once, last: code and reason of the peer's close, or 1006 when it just went. ws is freed after. */
+    void (*closed)(struct ws *ws, unsigned code, struct str reason, void *arg);
+};
+
+struct ws_limits {
+    size_t message;      /* largest whole message: 1009 past it; 0 = 1 MiB */
+    size_t queue;        /* bytes waiting to be sent: past it ws_send is ERR_LIMIT; 0 = 4 MiB */
+    uint64_t ping_ms;    /* silence after which we ping; 0 = 30 s */
+    uint64_t dead_ms;    /* silence after which we close with 1006; 0 = 2 * ping_ms + 5 s */
+    uint64_t close_ms;   /* how long we wait for the peer's close; 0 = 5 s */
+    size_t inbox;        /* messages kept for ws_recv before reading pauses (back-pressure); 0 = 64 */
+};
+
+/*
+ * Server side, inside a ROUTE_WS handler: answer 101 and take the connection. The request and its
+ * arena end when the handler returns; the socket lives on. subprotocol NULL: none.
+ * Refuses (400/426) what is not a valid upgrade; the server has checked Origin and auth already.
+ */
+int ws_accept(struct http_req *req, const char *subprotocol, const struct ws_limits *limits,
+              const struct ws_ops *ops, void *arg, struct ws **ret, struct err *e) MUST_CHECK;
+
+/* Client side. url ws:// or wss://; headers as in http_call. */
+struct ws_connect {
+    const char *url;
+    const char *const *headers;
+    const char *subprotocol;
+    struct tls_context *tls; /* for wss; NULL: system CAs */
+    uint64_t deadline_ms;
+};
+CO int ws_open(struct loop *loop, const struct ws_connect *c, const struct ws_limits *limits,
+               const struct ws_ops *ops, void *arg, struct ws **ret, struct err *e) MUST_CHECK;
+
+/* Queue one message; written at once when nothing waits. ERR_LIMIT: queue full, nothing was queued. ERR_UNAVAILABLE: closing. */
+int ws_send(struct ws *ws, enum ws_kind kind, struct str data, struct err *e) MUST_CHECK;
+CO int ws_send_wait(struct ws *ws, enum ws_kind kind, struct str data, uint64_t deadline_ms, struct err *e) MUST_CHECK;
+
+/* Receive in a fiber (when ops->message is NULL). 0 or WS_CLOSED with code in *ret_code; data is the arena's. */
+enum { WS_CLOSED = 1 };
+CO int ws_recv(struct ws *ws, struct arena *a, enum ws_kind *ret_kind, struct str *ret, uint64_t deadline_ms,
+               struct err *e) MUST_CHECK;
+unsigned ws_close_code(const struct ws *ws); /* after WS_CLOSED */
+
+void ws_close(struct ws *ws, unsigned code, const char *reason); /* start the closing handshake */
+void ws_abort(struct ws *ws);                                   /* reset at once; closed(1006) follows */
+size_t ws_queued(const struct ws *ws);                          /* bytes waiting */
+const struct stream_addr *ws_peer(const struct ws *ws);
+/* After ops->closed or WS_CLOSED a ws kept by ws_recv users is released with this; ops users never call it. */
+void ws_free(struct ws *ws);
+
+/* Pure, for tests and fuzzing: Sec-WebSocket-Accept of a key (RFC 6455 §4.2.2). out holds 29. */
+void ws_accept_key(struct str key, char out[29]);

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * store/store.h — the only SQL door. Two backends fill in store_ops; nothing outside store/ can
+ * tell which one is behind it.
+ *
+ * A transaction is a function. It runs from begin to end on a store thread, so it never waits and
+ * touches nothing but the transaction and its argument; it may run again when the database asks
+ * for a retry, so it starts by resetting what it collects in its argument. The caller's fiber is
+ * parked meanwhile and wakes once the commit is on disk.
+ * SQLite: all transactions waiting at that moment share one commit, each inside its own savepoint,
+ * so one that fails harms no other. PostgreSQL: a real transaction on a pooled connection, retried
+ * on 40001 and 40P01.
+ *
+ * Errors: ERR_CONFLICT a constraint said no (unique, foreign key); ERR_UNAVAILABLE the database is away
+ * or the disk is full (nothing was written) ; ERR_INTERNAL a broken statement or file. A commit
+ * whose outcome is unknown (connection lost in COMMIT) is ERR_UNAVAILABLE with STORE_UNSURE in the
+ * tx result: callers look it up by key; see store_do().
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/fiber.h"
+
+struct store;
+struct store_tx;
+struct store_row;
+
+struct sql { /* a statement is a named static constant; its text never holds a value */
+    const char *name;
+    const char *text; /* the dialect both speak; parameters ?1 ?2 ... */
+    const char *pg;   /* instead of text on PostgreSQL, where the dialects part; still ?N */
+};
+
+enum sql_kind { SQL_K_NULL, SQL_K_INT, SQL_K_REAL, SQL_K_TEXT, SQL_K_BLOB };
+struct sql_arg {
+    enum sql_kind kind;
+    int64_t i;
+    double r;
+    struct str s;
+};
+#define SQL_NULL    ((struct sql_arg){ .kind = SQL_K_NULL })
+#define SQL_INT(v)  ((struct sql_arg){ .kind = SQL_K_INT, .i = (v) })
+#define SQL_REAL(v) ((struct sql_arg){ .kind = SQL_K_REAL, .r = (v) })
+#define SQL_STR(v)  ((struct sql_arg){ .kind = SQL_K_TEXT, .s = (v) })
+#define SQL_BLOB(v) ((struct sql_arg){ .kind = SQL_K_BLOB, .s = (v) })
+#define SQL_Z(z)    sql_z(z) /* NULL gives NULL */
+static inline struct sql_arg sql_z(const char *z)
+{
+    return z ? SQL_STR(str_of(z)) : SQL_NULL;
+}
+
+typedef int store_body(struct store_tx *tx, void *arg, struct err *e);
+
+struct store_conf {
+    const char *url;        /* "sqlite:PATH", "sqlite::memory:", or "postgres://..." / "postgresql://..." */
+    unsigned pool;          /* PostgreSQL connections, or SQLite reader threads (then at most 4); 0 = 20 */
+    uint64_t wait_ms;       /* how long a transaction waits for a connection or a lost database before ERR_UNAVAILABLE; 0 = 5 s */
+    unsigned queue;         /* transactions waiting; past it ERR_UNAVAILABLE at once; 0 = 8192 */
+};
+
+/*
+ * Open and migrate. Blocking (start of the program, before the loop turns). ERR_UNAVAILABLE when PostgreSQL is away,
+ * ERR_CONFLICT with a clear text when the schema is newer than this program.
+ */
+int store_open(struct loop *loop, const struct store_conf *conf, struct store **ret, struct err *e) MUST_CHECK;
+void store_close(struct store *s); /* blocking; finishes what is queued; NULL is fine */
+
+/* Run body durably; arg belongs to the store until this returns (cancel does not interrupt it). */
+CO int store_do(struct store *s, store_body *body, void *arg, struct err *e) MUST_CHECK;
+
+/* The same on a read-only snapshot; runs beside the writer, never behind it. */
+CO int store_read(struct store *s, store_body *body, void *arg, struct err *e) MUST_CHECK;
+
+/* Blocking forms for start-up, tools and tests; not on the loop's thread while it turns fibers. */
+int store_do_now(struct store *s, store_body *body, void *arg, struct err *e) MUST_CHECK;
+
+/* Inside a body: run one statement; each is called per row and may stop with a positive value (returned). */
+int store_run(struct store_tx *tx, const struct sql *sql, const struct sql_arg *args, size_t n_args,
+              int (*each)(struct store_row *row, void *arg, struct err *e), void *arg,
+              struct err *e) MUST_CHECK;
+int64_t store_changed(const struct store_tx *tx); /* rows the last store_run inserted, updated or deleted */
+
+/* Columns count from 0. Text and blobs are valid inside each() only. */
+int64_t row_int(const struct store_row *row, int col);
+double row_real(const struct store_row *row, int col);
+struct str row_str(const struct store_row *row, int col); /* {NULL, 0} for NULL */
+bool row_is_null(const struct store_row *row, int col);
+
+/* Call with no arguments. */
+#define store_exec(tx, sql, e) store_run((tx), (sql), NULL, 0, NULL, NULL, (e))
+
+bool store_ok(const struct store *s);          /* did the last contact with the database succeed? Never waits. */
+CO int store_ping(struct store *s, struct err *e); /* a real round trip */
+const char *store_kind(const struct store *s); /* "sqlite" or "postgres" */
+extern struct metric *const store_metrics[];
+extern const size_t store_metrics_len;
+
+/* Offline: copy every table of an SQLite database into an empty PostgreSQL one, in one transaction, with
+ * progress(table, rows, arg) after each table and each 10,000 rows. Blocking. */
+int store_copy(const char *from_url, const char *to_url, void (*progress)(const char *table, long long rows, void *arg),
+               void *arg, struct err *e) MUST_CHECK;

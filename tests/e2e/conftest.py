@@ -1,0 +1,139 @@
+"""Fixtures of the end-to-end tests: a store, daemons on it, scripted agents.
+
+    pytest tests/e2e --store sqlite|postgres        (CHELA_BIN: directory of the binaries)
+"""
+
+import itertools
+import pathlib
+import tempfile
+import shutil
+
+import agent as agents
+import chelad
+import postgres
+import pytest
+from certs import Certificates
+
+
+def pytest_addoption(parser):
+    parser.addoption("--store", choices=("sqlite", "postgres"), default="sqlite",
+                     help="the database every daemon of this run uses")
+
+
+def pytest_report_header(config):
+    return f"store: {config.getoption('--store')}, binaries: {chelad.BIN}"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed:
+        for daemon in chelad.live:
+            report.sections.append((f"standard error of {daemon.state}", daemon.log()[-6000:]))
+
+
+class Store:
+    """Makes the environment that puts a daemon on a fresh database of the chosen kind."""
+
+    def __init__(self, kind, cluster=None):
+        self.kind = kind
+        self.cluster = cluster
+
+    def fresh(self):
+        if self.kind == "postgres":
+            return {"DATABASE_URL": self.cluster.new_database()}
+        return {}
+
+
+@pytest.fixture(scope="session")
+def scratch():
+    """A short temporary directory: socket paths have a limit of 107 bytes."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="chela-e2e-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def store(request, scratch):
+    kind = request.config.getoption("--store")
+    if kind == "sqlite":
+        yield Store(kind)
+        return
+    cluster = postgres.Cluster(scratch / "pg").start()
+    yield Store(kind, cluster)
+    cluster.remove()
+
+
+_state_numbers = itertools.count(1)
+
+
+class Starter:
+    """Starts daemons and stops what is left of them."""
+
+    def __init__(self, store, scratch):
+        self.store = store
+        self.scratch = scratch
+        self.started = []
+
+    def new(self, *flags, env=None, state=None, quick=True, fresh=True, preexec=None):
+        """A daemon that is not running yet."""
+        settings = {**(self.store.fresh() if fresh else {}), **(env or {})}
+        state = state or self.scratch / f"s{next(_state_numbers)}"
+        flags = (chelad.QUICK if quick else ()) + flags
+        daemon = chelad.Daemon(state, flags, settings, preexec)
+        self.started.append(daemon)
+        return daemon
+
+    def __call__(self, *flags, **options):
+        return self.new(*flags, **options).start()
+
+    def stop(self):
+        problems = []
+        for daemon in self.started:
+            try:
+                daemon.stop()
+            except AssertionError as problem:
+                problems.append(str(problem))
+        assert not problems, "\n".join(problems)
+
+
+@pytest.fixture(scope="module")
+def daemon(store, scratch):
+    """The daemon a module's tests share; agents and sessions get unique names."""
+    starter = Starter(store, scratch)
+    yield starter()
+    starter.stop()
+
+
+@pytest.fixture
+def start(store, scratch):
+    """Starts daemons of a test's own: start("--section.key=value", env={...})."""
+    starter = Starter(store, scratch)
+    yield starter
+    starter.stop()
+
+
+@pytest.fixture
+def own(start):
+    """A fresh daemon for one test."""
+    return start()
+
+
+@pytest.fixture
+def make_agent():
+    """Starts scripted agents: make_agent(behaviour of the 1st request, of the 2nd, …)."""
+    made = []
+
+    def make(*script, **options):
+        made.append(agents.Agent(*script, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+
+
+@pytest.fixture(scope="session")
+def certificates(scratch):
+    return Certificates(scratch / "certs")

@@ -1,0 +1,100 @@
+"""A private PostgreSQL cluster in a temporary directory, with fsync on, as a user would run it."""
+
+import glob
+import os
+import pathlib
+import pwd
+import shutil
+import socket
+import subprocess
+
+from wait import eventually
+
+ACCOUNT = "postgres"  # the server refuses to run as root
+
+
+def program_dir():
+    found = sorted(glob.glob("/usr/lib/postgresql/*/bin"),
+                   key=lambda path: int(path.split("/")[-2]))
+    assert found, "PostgreSQL's server programs are not installed (Debian: postgresql)"
+    return pathlib.Path(found[-1])
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Cluster:
+    def __init__(self, base):
+        self.base = pathlib.Path(base)
+        self.data = self.base / "data"
+        self.port = free_port()
+        self.bin = program_dir()
+        self.process = None
+        self.databases = 0
+        self.base.mkdir(parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            user = pwd.getpwnam(ACCOUNT)
+            os.chown(self.base, user.pw_uid, user.pw_gid)
+            for parent in self.base.parents:
+                if str(parent).startswith("/tmp/"):
+                    parent.chmod(0o755)
+        self._run("initdb", "-D", self.data, "-U", "chela", "-A", "trust", "-E", "UTF8", "--no-locale")
+
+    def _as_account(self, *command):
+        command = [str(part) for part in command]
+        if os.geteuid() != 0:
+            return command
+        return ["setpriv", f"--reuid={ACCOUNT}", f"--regid={ACCOUNT}", "--clear-groups", *command]
+
+    def _run(self, program, *arguments):
+        done = subprocess.run(self._as_account(self.bin / program, *arguments), cwd="/",
+                              capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def start(self):
+        log = open(self.base / "server.log", "ab")
+        with log:
+            self.process = subprocess.Popen(
+                self._as_account(self.bin / "postgres", "-D", self.data, "-k", self.base, "-h",
+                                 "127.0.0.1", "-p", self.port, "-c", "max_connections=200"),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/")
+        eventually(self._accepts, deadline=30, every=0.05)
+        return self
+
+    def _accepts(self):
+        assert self.process.poll() is None, (self.base / "server.log").read_text()
+        done = subprocess.run([self.bin / "pg_isready", "-q", "-h", "127.0.0.1", "-p",
+                               str(self.port), "-U", "chela", "-d", "postgres"], timeout=30)
+        return done.returncode == 0
+
+    def stop(self, mode="fast"):
+        """mode is pg_ctl's: fast (connections are closed) or immediate (as after a crash)."""
+        if self.process:
+            self._run("pg_ctl", "stop", "-D", self.data, "-m", mode, "-w")
+            self.process.wait(30)
+            self.process = None
+
+    def remove(self):
+        self.stop("immediate")
+        shutil.rmtree(self.base)
+
+    def psql(self, sql, database="postgres"):
+        return self._run("psql", "-h", "127.0.0.1", "-p", self.port, "-U", "chela", "-d", database,
+                         "-v", "ON_ERROR_STOP=1", "-qAtc", sql)
+
+    def new_database(self):
+        """The URL of a fresh, empty database."""
+        self.databases += 1
+        name = f"test_{self.databases}"
+        self.psql(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def url(self, name):
+        return f"postgres://chela@127.0.0.1:{self.port}/{name}"
+
+    def dump(self, url):
+        return self._run("pg_dump", "-d", url)
