@@ -5,8 +5,8 @@
 
 import itertools
 import pathlib
-import tempfile
 import shutil
+import tempfile
 
 import agent as agents
 import chelad
@@ -55,12 +55,12 @@ def scratch():
 
 
 @pytest.fixture(scope="session")
-def store(request, scratch):
+def store(request):
     kind = request.config.getoption("--store")
     if kind == "sqlite":
         yield Store(kind)
         return
-    cluster = postgres.Cluster(scratch / "pg").start()
+    cluster = postgres.Cluster().start()
     yield Store(kind, cluster)
     cluster.remove()
 

@@ -7,6 +7,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 
 from wait import eventually
 
@@ -27,20 +28,16 @@ def free_port():
 
 
 class Cluster:
-    def __init__(self, base):
-        self.base = pathlib.Path(base)
+    def __init__(self):
+        self.base = pathlib.Path(tempfile.mkdtemp(prefix="chela-pg-"))
         self.data = self.base / "data"
         self.port = free_port()
         self.bin = program_dir()
         self.process = None
         self.databases = 0
-        self.base.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
             user = pwd.getpwnam(ACCOUNT)
             os.chown(self.base, user.pw_uid, user.pw_gid)
-            for parent in self.base.parents:
-                if str(parent).startswith("/tmp/"):
-                    parent.chmod(0o755)
         self._run("initdb", "-D", self.data, "-U", "chela", "-A", "trust", "-E", "UTF8", "--no-locale")
 
     def _as_account(self, *command):
