@@ -12,7 +12,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
@@ -22,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -53,9 +53,8 @@ struct caller {
 
 struct load {
     const char *path, *mode, *agent, *flaky, *tag;
-    unsigned port, n_callers;
-    double warmup_s, seconds, rate;
-    uint64_t calls_max;
+    double port, callers_n, warmup_s, seconds, rate, calls_max;
+    unsigned n_callers;
     int epoll;
     bool stopping;
     uint64_t begin_ns, from_ns, until_ns;
@@ -71,9 +70,9 @@ struct load {
 static const char *const kind_name[KIND_N] = { "raw",      "plain",  "session",
                                                "fallback", "stream", "delete" };
 
-/* The soak's mix: of 20 calls in a row 8 have a session, 6 none, 3 fall back, 2 stream, 1 deletes. */
+/* The soak's mix: of 20 calls 8 have a session, 6 none, 3 fall back, 2 stream, 1 deletes. */
 static const enum kind mix[20] = {
-    SESSION, PLAIN, SESSION,  FALLBACK, PLAIN,   SESSION, STREAM, PLAIN, SESSION,  SESSION,
+    SESSION, PLAIN, SESSION,  FALLBACK, PLAIN,   SESSION, STREAM, PLAIN,  SESSION, SESSION,
     PLAIN,   PLAIN, FALLBACK, SESSION,  SESSION, STREAM,  PLAIN,  DELETE, SESSION, FALLBACK,
 };
 
@@ -124,8 +123,11 @@ static double percentile_us(const struct load *load, double part)
     return (double)load->max_ns / 1000.0;
 }
 
-__attribute__((format(printf, 4, 5))) static void
-request_make(const struct load *load, struct caller *c, const char *method, const char *fmt, ...)
+static void request_make(const struct load *load, struct caller *c, const char *method,
+                         const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+
+static void request_make(const struct load *load, struct caller *c, const char *method,
+                         const char *fmt, ...)
 {
     char body[REQUEST_MAX / 2];
     va_list args;
@@ -135,7 +137,7 @@ request_make(const struct load *load, struct caller *c, const char *method, cons
     n = vsnprintf(body, sizeof(body), fmt, args);
     va_end(args);
     n = snprintf(c->request, sizeof(c->request),
-                 "%s %s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nContent-Type: application/json\r\n"
+                 "%s %s HTTP/1.1\r\nHost: 127.0.0.1:%.0f\r\nContent-Type: application/json\r\n"
                  "Content-Length: %d\r\n\r\n%s",
                  method, load->path, load->port, n, body);
     c->request_len = (size_t)n;
@@ -149,7 +151,7 @@ static void delete_make(const struct load *load, struct caller *c, unsigned sess
 {
     c->request_len = (size_t)snprintf(c->request, sizeof(c->request),
                                       "DELETE /api/vps/sessions/%s-%u-%u HTTP/1.1\r\n"
-                                      "Host: 127.0.0.1:%u\r\n\r\n",
+                                      "Host: 127.0.0.1:%.0f\r\n\r\n",
                                       load->tag, c->index, session, load->port);
 }
 
@@ -206,13 +208,13 @@ static void caller_connect(const struct load *load, struct caller *c)
 static void note_error(struct load *load, const struct caller *c, const char *what)
 {
     if (!load->errors++)
-        snprintf(load->first_error, sizeof(load->first_error), "%s: %s: %.160s",
-                 kind_name[c->kind], what, c->len ? c->answer : "");
+        snprintf(load->first_error, sizeof(load->first_error), "%s: %s: %.160s", kind_name[c->kind],
+                 what, c->len ? c->answer : "");
 }
 
 static void caller_send(struct load *load, struct caller *c)
 {
-    if (load->calls_max && load->started >= load->calls_max)
+    if (load->calls_max > 0 && (double)load->started >= load->calls_max)
         load->stopping = true;
     if (load->stopping)
         return;
@@ -376,8 +378,8 @@ static void load_print(const struct load *load)
            "\"p99_us\":%.1f,\"max_us\":%.1f,",
            load->n_callers, window_s, (unsigned long)load->in_window, (unsigned long)load->all,
            (unsigned long)load->errors, (double)load->in_window / window_s,
-           (double)load->sum_ns / n / 1000.0, percentile_us(load, 0.50),
-           percentile_us(load, 0.90), percentile_us(load, 0.99), (double)load->max_ns / 1000.0);
+           (double)load->sum_ns / n / 1000.0, percentile_us(load, 0.50), percentile_us(load, 0.90),
+           percentile_us(load, 0.99), (double)load->max_ns / 1000.0);
     for (unsigned i = 0; i < KIND_N; i++)
         printf("\"n_%s\":%lu,", kind_name[i], (unsigned long)load->by_kind[i]);
     printf("\"first_error\":\"");
@@ -410,48 +412,56 @@ static void callers_make(struct load *load)
     }
 }
 
+/* Every option takes a value: text, or a number. */
 static bool options_parse(struct load *load, int argc, char **argv)
 {
-    static const struct option options[] = {
-        { "port", required_argument, NULL, 'p' },    { "path", required_argument, NULL, 'P' },
-        { "callers", required_argument, NULL, 'c' }, { "warmup", required_argument, NULL, 'w' },
-        { "seconds", required_argument, NULL, 's' }, { "calls", required_argument, NULL, 'n' },
-        { "rate", required_argument, NULL, 'r' },    { "mode", required_argument, NULL, 'm' },
-        { "agent", required_argument, NULL, 'a' },   { "flaky", required_argument, NULL, 'f' },
-        { "tag", required_argument, NULL, 't' },     { 0 },
+    const struct {
+        const char *name;
+        const char **text;
+        double *number;
+    } options[] = {
+        { "--path", &load->path, NULL },         { "--mode", &load->mode, NULL },
+        { "--agent", &load->agent, NULL },       { "--flaky", &load->flaky, NULL },
+        { "--tag", &load->tag, NULL },           { "--port", NULL, &load->port },
+        { "--callers", NULL, &load->callers_n }, { "--warmup", NULL, &load->warmup_s },
+        { "--seconds", NULL, &load->seconds },   { "--calls", NULL, &load->calls_max },
+        { "--rate", NULL, &load->rate },
     };
-    int option;
+    const size_t n = sizeof(options) / sizeof(options[0]);
 
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        switch (option) {
-        case 'p': load->port = (unsigned)strtoul(optarg, NULL, 10); break;
-        case 'P': load->path = optarg; break;
-        case 'c': load->n_callers = (unsigned)strtoul(optarg, NULL, 10); break;
-        case 'w': load->warmup_s = strtod(optarg, NULL); break;
-        case 's': load->seconds = strtod(optarg, NULL); break;
-        case 'n': load->calls_max = strtoull(optarg, NULL, 10); break;
-        case 'r': load->rate = strtod(optarg, NULL); break;
-        case 'm': load->mode = optarg; break;
-        case 'a': load->agent = optarg; break;
-        case 'f': load->flaky = optarg; break;
-        case 't': load->tag = optarg; break;
-        default: return false;
-        }
+    for (int i = 1; i < argc; i += 2) {
+        size_t at = 0;
+
+        while (at < n && strcmp(argv[i], options[at].name) != 0)
+            at++;
+        if (at == n || i + 1 == argc)
+            return false;
+        if (options[at].text)
+            *options[at].text = argv[i + 1];
+        else
+            *options[at].number = strtod(argv[i + 1], NULL);
     }
-    return load->port && load->n_callers && load->seconds > 0;
+    return load->port > 0 && load->callers_n >= 1 && load->seconds > 0;
 }
 
 int main(int argc, char **argv)
 {
     static struct load load = {
-        .path = "/api/vps/call", .mode = "plain", .agent = "echo",   .flaky = "flaky",
-        .tag = "bench",          .n_callers = 1,  .warmup_s = 0.5,   .seconds = 3,
+        .path = "/api/vps/call",
+        .mode = "plain",
+        .agent = "echo",
+        .flaky = "flaky",
+        .tag = "bench",
+        .callers_n = 1,
+        .warmup_s = 0.5,
+        .seconds = 3,
     };
 
     if (!options_parse(&load, argc, argv)) {
         fprintf(stderr, "usage: load --port N [--callers N] [--seconds S] [--mode MODE] …\n");
         return 2;
     }
+    load.n_callers = (unsigned)load.callers_n;
     signal(SIGPIPE, SIG_IGN);
     callers_make(&load);
     load_run(&load);
