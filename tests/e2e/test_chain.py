@@ -35,9 +35,9 @@ def test_when_all_fail_the_last_error_is_told(daemon, make_agent):
 
 def test_a_fallback_s_own_fallbacks_are_not_followed(daemon, make_agent):
     third = make_agent()
-    daemon.register(third, "grand-" + unique("backup"))
+    grand = daemon.register(third, unique("grand"))
     backup = daemon.register(make_agent(act.fails(500)), unique("backup"),
-                             fallback_agents=["grand"], **DOWN)
+                             fallback_agents=[grand], **DOWN)
     name = daemon.register(make_agent(act.fails(500)), unique("agent"), fallback_agents=[backup],
                            **DOWN)
     assert daemon.call(name)["success"] is False
