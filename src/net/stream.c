@@ -127,7 +127,7 @@ int stream_read(struct stream *s, void *p, size_t n, size_t *ret_n, struct err *
     do
         got = recv(s->fd, p, n, 0);
     while (got < 0 && errno == EINTR);
-    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+    if (got < 0 && errno == EAGAIN)
         return STREAM_AGAIN;
     if (got < 0)
         return err_sys(e, "read");
@@ -158,7 +158,7 @@ int stream_writev(struct stream *s, const struct iovec *iov, int n_iov, size_t *
     do
         put = sendmsg(s->fd, &msg, MSG_NOSIGNAL);
     while (put < 0 && errno == EINTR);
-    if (put < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+    if (put < 0 && errno == EAGAIN)
         return STREAM_AGAIN;
     if (put < 0)
         return err_sys(e, "write");
