@@ -11,10 +11,12 @@
 #include "base/str.h"
 
 struct arena_chunk;
+struct arena_hook;
 
 /* All zero is a valid, empty arena. */
 struct arena {
     struct arena_chunk *chunks;
+    struct arena_hook *hooks;
     size_t used, cap; /* of the newest chunk */
     size_t total;     /* bytes taken from malloc, for accounts */
 };

@@ -42,6 +42,9 @@ char *str_dup(struct str s);
 /* Is it well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms)? */
 bool utf8_valid(const char *p, size_t n);
 
+/* Length of the well-formed code point at p (n bytes are there), or 0 when there is none. */
+size_t utf8_step(const char *p, size_t n);
+
 /* Number of code points in well-formed UTF-8. */
 size_t utf8_len(const char *p, size_t n);
 
