@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/auth.c — see auth.h. Host is checked against an allow-list because a web page can make
+ * its own name resolve to 127.0.0.1 (DNS rebinding); an address literal cannot be rebound and
+ * passes. Origin is checked because a browser sends it and a page of another site must not call.
+ */
+#include "daemon/auth.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/secret.h"
+
+#define ALL_SCOPES (NEED_NONE | NEED_READ | NEED_BRIDGE | NEED_METRICS | NEED_ADMIN)
+
+static bool token_configured(const struct settings *s)
+{
+    return *s->token || *s->gateway_auth_token || *s->gateway_token || *s->hub_token;
+}
+
+bool auth_configured(const struct auth *a)
+{
+    return token_configured(a->settings) || keys_count(a->keys) > 0;
+}
+
+bool auth_required(const struct auth *a)
+{
+    return auth_configured(a) || !addr_is_loopback(a->bind_host);
+}
+
+/* Compare hashes, so that neither length nor content of a secret shows in the time taken. */
+static bool token_is(struct str token, const char *secret)
+{
+    unsigned char have[SECRET_KEY], want[SECRET_KEY];
+
+    if (!*secret)
+        return false;
+    sha256(token.p, token.n, have);
+    sha256(secret, strlen(secret), want);
+    return secret_eq((struct str){ (char *)have, sizeof(have) },
+                     (struct str){ (char *)want, sizeof(want) });
+}
+
+/* 0 and *ret filled when the token is one of ours. */
+static int identify(const struct auth *a, struct http_req *req, struct str token,
+                    struct http_identity *ret, struct err *e)
+{
+    const struct settings *s = a->settings;
+    const struct key_info *key = keys_check(a->keys, token);
+
+    if (key) {
+        *ret = (struct http_identity){
+            .name = arena_strdup(req->arena, key->name),
+            .scopes = key->scopes | NEED_NONE,
+            .admin = key->scopes & NEED_ADMIN,
+        };
+        return 0;
+    }
+    if (token_is(token, a->admin_token) || token_is(token, s->token) ||
+        token_is(token, s->gateway_auth_token) || token_is(token, s->gateway_token) ||
+        token_is(token, s->hub_token)) {
+        *ret = (struct http_identity){ .name = "admin", .scopes = ALL_SCOPES, .admin = true };
+        return 0;
+    }
+    return err_set(e, ERR_UNAUTHORIZED, "Unauthorized");
+}
+
+/* The original gateway took its token from the query too; a URL ends in logs, so we say so. */
+static struct str query_token(struct http_req *req)
+{
+    struct str rest = req->query_text, pair;
+
+    while (str_split(&rest, '&', &pair))
+        if (str_starts(pair, STR("token="))) {
+            log_warn("a token came in a URL, where logs keep it; send it as a header", "peer",
+                     LOG_STR(req->peer));
+            return (struct str){ pair.p + 6, pair.n - 6 };
+        }
+    return (struct str){ 0 };
+}
+
+static struct str request_token(struct http_req *req)
+{
+    struct str value = http_header_get(req, "authorization");
+
+    if (value.n > 7 && str_eq_nocase((struct str){ value.p, 7 }, STR("Bearer ")))
+        return str_trim((struct str){ value.p + 7, value.n - 7 });
+    value = http_header_get(req, "x-auth-token");
+    if (value.n)
+        return value;
+    return str_starts(req->path, STR("/api/vps")) ? query_token(req) : (struct str){ 0 };
+}
+
+/* Could this have been sent by a web page, or for somebody else? */
+static bool came_through(struct http_req *req)
+{
+    static const char *const headers[] = {
+        "origin",
+        "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "x-forwarded-port",
+        "x-real-ip",
+        "via",
+        "cf-connecting-ip",
+        "true-client-ip",
+        "x-client-ip",
+    };
+
+    for (size_t i = 0; i < LEN(headers); i++)
+        if (http_header_get(req, headers[i]).p)
+            return true;
+    return false;
+}
+
+static CO int authenticate(struct http_req *req, const struct stream_addr *peer, void *arg,
+                           struct http_identity *ret, struct err *e)
+{
+    const struct auth *a = arg;
+    struct str token;
+
+    if (peer->local) {
+        *ret = (struct http_identity){ .name = "admin", .scopes = ALL_SCOPES, .admin = true };
+        return 0;
+    }
+    token = request_token(req);
+    if (token.n && identify(a, req, token, ret, e) == 0)
+        return 0;
+    /* On a fresh installation a wrong token is no worse than none: the originals' scripts send one.
+     */
+    if (peer->loopback && !auth_required(a) && !came_through(req)) {
+        *ret = (struct http_identity){ .name = "loopback", .scopes = ALL_SCOPES, .admin = true };
+        return 0;
+    }
+    return err_set(e, ERR_UNAUTHORIZED, "Unauthorized");
+}
+
+/* Is name one of a comma-separated list? */
+static bool in_list(struct str name, const char *list)
+{
+    struct str rest = str_of(list), part;
+
+    while (str_split(&rest, ',', &part))
+        if (name.n && str_eq_nocase(str_trim(part), name))
+            return true;
+    return false;
+}
+
+/* "name", "name:port", "[v6]", "[v6]:port" without the port and the brackets. */
+static struct str without_port(struct str host)
+{
+    const char *colon;
+
+    if (host.n && host.p[0] == '[') {
+        const char *end = memchr(host.p, ']', host.n);
+
+        return end ? (struct str){ host.p + 1, (size_t)(end - host.p - 1) } : (struct str){ 0 };
+    }
+    colon = memchr(host.p, ':', host.n);
+    return colon ? (struct str){ host.p, (size_t)(colon - host.p) } : host;
+}
+
+static bool is_literal(struct str host)
+{
+    unsigned char bytes[16];
+    char text[64];
+
+    if (host.n >= sizeof(text))
+        return false;
+    memcpy(text, host.p, host.n);
+    text[host.n] = '\0';
+    return inet_pton(AF_INET, text, bytes) == 1 || inet_pton(AF_INET6, text, bytes) == 1;
+}
+
+static bool name_allowed(const struct auth *a, struct str host)
+{
+    return str_eq_nocase(host, STR("localhost")) || str_eq_nocase(host, str_of(a->bind_host)) ||
+           in_list(host, a->settings->hosts);
+}
+
+static bool host_allowed(struct str host, const struct stream_addr *peer, void *arg)
+{
+    const struct auth *a = arg;
+
+    host = without_port(host);
+    return peer->local || (host.n && (is_literal(host) || name_allowed(a, host)));
+}
+
+static bool origin_allowed(struct str origin, void *arg)
+{
+    const struct auth *a = arg;
+    struct str rest = origin;
+
+    if (in_list(origin, a->settings->origins))
+        return true;
+    if (str_starts(rest, STR("http://")))
+        rest = (struct str){ rest.p + 7, rest.n - 7 };
+    else if (str_starts(rest, STR("https://")))
+        rest = (struct str){ rest.p + 8, rest.n - 8 };
+    else
+        return false; /* "null", files, extensions */
+    rest = without_port(rest);
+    return name_allowed(a, rest) || str_eq(rest, STR("127.0.0.1")) || str_eq(rest, STR("::1"));
+}
+
+struct http_server_ops auth_ops(struct auth *a)
+{
+    return (struct http_server_ops){
+        .authenticate = authenticate,
+        .host_allowed = host_allowed,
+        .origin_allowed = origin_allowed,
+        .arg = a,
+    };
+}

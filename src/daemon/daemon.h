@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/daemon.h — one running chelad: what it is made of, how it starts and how it ends.
+ * The only place that knows every room.
+ */
+#pragma once
+
+#include "base/conf.h"
+#include "bridge/bridge.h"
+#include "daemon/auth.h"
+#include "daemon/settings.h"
+#include "daemon/state_dir.h"
+#include "net/http_client.h"
+#include "net/http_server.h"
+#include "store/store.h"
+
+#define CHELA_VERSION "0.1.0"
+
+struct daemon_options {
+    struct settings *settings;
+    struct conf *conf;
+    const char *conf_path; /* read again on SIGHUP; may not exist */
+    struct state_dir *dir;
+    int ready_fd; /* -1: nobody waits */
+};
+
+struct daemon {
+    struct daemon_options opt;
+    struct settings *settings;
+    struct loop *loop;
+    struct store *store;
+    struct outbound_policy policy;
+    struct http_client *client;
+    struct keys *keys;
+    struct auth auth;
+    struct bridge *bridge;
+    struct http_table tables[BRIDGE_TABLES + 3];
+    const struct http_table *table_list[BRIDGE_TABLES + 3];
+    struct http_server *server;
+    struct tls_context *tls;
+    struct fiber *flow; /* the fiber that is this daemon's life */
+    struct fiber_group *chores;
+    unsigned char master_key[SECRET_KEY];
+    char gateway[96]; /* "127.0.0.1:18789" */
+    uint64_t started_ms;
+    bool stopping;
+    bool store_up; /* what the last ping of the store said */
+};
+
+/* Run until SIGTERM or SIGINT. 0 after an orderly end. Blocking. */
+int daemon_run(const struct daemon_options *opt, struct err *e) MUST_CHECK;
+
+/* The tables of routes the daemon itself answers: /, /health, /metrics, /api/v1/status. Their room
+ * is the struct daemon. */
+extern const struct http_route system_routes[];
+extern const size_t system_routes_len;

@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Lints that no compiler makes: waits that hide, comments and calls we refuse.
+
+- A function that calls a CO function is itself marked CO (in its declaration or definition), unless
+  it only hands it over by name. Fiber bodies are called by the switch, not by our code.
+- No `//` comments, no unfinished marks, no shell, no unbounded string functions, no SQL built by printf.
+- Every file opens with its SPDX line; every header has #pragma once.
+"""
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+REFUSED = [
+    (re.compile(r"(^|[^:\"'])//(?![^\n]*\*/)"), "a // comment"),
+    (re.compile(r"\b(TODO|FIXME|XXX|HACK)\b"), "an unfinished mark"),
+    (re.compile(r"\b(system|popen|strcpy|strcat|sprintf|vsprintf|gets|strtok|atoi|atol|atof)\s*\("),
+     "a call we refuse"),
+    (re.compile(r"printf\([^;]*\"[^\"]*\b(SELECT|INSERT INTO|DELETE FROM|UPDATE)\b[^\"]*%"),
+     "SQL built by printf"),
+]
+DECLARED = re.compile(r"^(?:static\s+)?CO\s+[\w\s\*]*?\b([a-z_]\w*)\s*\(", re.M)
+DEFINED = re.compile(
+    r"^(?P<head>[A-Za-z_][^;{}#()=]*?\b(?P<name>[a-z_]\w*)\s*\([^;{}]*\))\s*\n\{(?P<body>.*?)^\}", re.M | re.S)
+
+
+def strip(text):
+    """Blank out comments, strings and character constants, keeping line breaks."""
+    pattern = re.compile(r'/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
+    return pattern.sub(lambda m: re.sub(r"[^\n]", " ", m.group()), text)
+
+
+def main():
+    bad = []
+    sources = sorted((ROOT / "src").rglob("*.[ch]")) + sorted((ROOT / "include").rglob("*.h"))
+    text = {p: p.read_text() for p in sources}
+    bare = {p: strip(t) for p, t in text.items()}
+    waits = set()
+    for t in bare.values():
+        waits.update(DECLARED.findall(t))
+    for path in sources:
+        rel = path.relative_to(ROOT)
+        if not text[path].startswith("/* SPDX-License-Identifier: MIT */"):
+            bad.append(f"{rel}:1: no SPDX line")
+        if path.suffix == ".h" and "#pragma once" not in text[path]:
+            bad.append(f"{rel}:1: no #pragma once")
+        for number, line in enumerate(bare[path].splitlines(), 1):
+            for pattern, what in REFUSED[:1] + REFUSED[2:3]:
+                if pattern.search(line):
+                    bad.append(f"{rel}:{number}: {what}")
+        for number, line in enumerate(text[path].splitlines(), 1):
+            for pattern, what in (REFUSED[1], REFUSED[3]):
+                if pattern.search(line):
+                    bad.append(f"{rel}:{number}: {what}")
+        if path.suffix != ".c" or path.name.endswith("_test.c"):
+            continue
+        for found in DEFINED.finditer(bare[path]):
+            name = found["name"]
+            if name in waits:
+                continue
+            calls = set(re.findall(r"\b([a-z_]\w*)\s*\(", found["body"])) & waits
+            if calls:
+                line = bare[path][: found.start()].count("\n") + 1
+                bad.append(f"{rel}:{line}: {name}() waits in {', '.join(sorted(calls))}() but is not marked CO")
+    for line in bad:
+        print(line)
+    print(f"check_style: {len(sources)} files, {len(waits)} CO functions, {len(bad)} findings")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
