@@ -40,6 +40,7 @@ enum opt_source { OPT_FROM_DEFAULT, OPT_FROM_FILE, OPT_FROM_ENV, OPT_FROM_FLAG }
 struct conf_table {
     const struct opt *opts;
     size_t n;
+    size_t base; /* added to the rows' offsets: where a room's part of the settings struct begins */
 };
 
 /* All tables point into the one settings struct `into`, which conf owns the strings of. */
