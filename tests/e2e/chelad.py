@@ -70,7 +70,7 @@ class Daemon:
         line = self._read_ready(reading)
         if not line:
             status = self.process.wait(STOP_DEADLINE)
-            live.remove(self)
+            self._forget()
             raise StartFailed(status, self.log())
         self.ready = json.loads(line)
         self.http = httpx.Client(base_url=self.url, timeout=60, trust_env=False, verify=False,

@@ -3,7 +3,6 @@
     pytest tests/e2e --store sqlite|postgres        (CHELA_BIN: directory of the binaries)
 """
 
-import itertools
 import pathlib
 import shutil
 import tempfile
@@ -13,6 +12,7 @@ import chelad
 import postgres
 import pytest
 from certs import Certificates
+from starter import Starter, Store
 
 
 def pytest_addoption(parser):
@@ -33,19 +33,6 @@ def pytest_runtest_makereport(item, call):
             report.sections.append((f"standard error of {daemon.state}", daemon.log()[-6000:]))
 
 
-class Store:
-    """Makes the environment that puts a daemon on a fresh database of the chosen kind."""
-
-    def __init__(self, kind, cluster=None):
-        self.kind = kind
-        self.cluster = cluster
-
-    def fresh(self):
-        if self.kind == "postgres":
-            return {"DATABASE_URL": self.cluster.new_database()}
-        return {}
-
-
 @pytest.fixture(scope="session")
 def scratch():
     """A short temporary directory: socket paths have a limit of 107 bytes."""
@@ -63,39 +50,6 @@ def store(request):
     cluster = postgres.Cluster().start()
     yield Store(kind, cluster)
     cluster.remove()
-
-
-_state_numbers = itertools.count(1)
-
-
-class Starter:
-    """Starts daemons and stops what is left of them."""
-
-    def __init__(self, store, scratch):
-        self.store = store
-        self.scratch = scratch
-        self.started = []
-
-    def new(self, *flags, env=None, state=None, quick=True, fresh=True, preexec=None):
-        """A daemon that is not running yet."""
-        settings = {**(self.store.fresh() if fresh else {}), **(env or {})}
-        state = state or self.scratch / f"s{next(_state_numbers)}"
-        flags = (chelad.QUICK if quick else ()) + flags
-        daemon = chelad.Daemon(state, flags, settings, preexec)
-        self.started.append(daemon)
-        return daemon
-
-    def __call__(self, *flags, **options):
-        return self.new(*flags, **options).start()
-
-    def stop(self):
-        problems = []
-        for daemon in self.started:
-            try:
-                daemon.stop()
-            except AssertionError as problem:
-                problems.append(str(problem))
-        assert not problems, "\n".join(problems)
 
 
 @pytest.fixture(scope="module")

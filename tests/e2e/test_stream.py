@@ -212,13 +212,17 @@ def test_a_slow_listener_does_not_make_the_daemon_hold_the_whole_answer(daemon, 
     with Connection(daemon, timeout=60) as client:
         client.request("POST", "/api/vps/call", [("Content-Type", "application/json")], body)
         eventually(lambda: reads_delta(client))
-        eventually(lambda: stands_still(sent), every=0.3)
+        eventually(stopped_growing(sent), every=0.3)
         assert len(sent) < 150, "the agent was held back"
         answer = client.read()
     assert answer.body.count(b"event: delta") == 150
 
 
-def stands_still(sent):
-    before = getattr(stands_still, "before", None)
-    stands_still.before = len(sent)
-    return before == len(sent)
+def stopped_growing(values):
+    """A probe that is true once the list is as long as at the probe before."""
+    lengths = [-1]
+
+    def probe():
+        lengths.append(len(values))
+        return lengths[-1] == lengths[-2]
+    return probe

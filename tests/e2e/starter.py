@@ -1,0 +1,51 @@
+"""Starting daemons on a fresh database of the kind this run tests, and stopping them all."""
+
+import itertools
+
+import chelad
+
+
+class Store:
+    """Makes the environment that puts a daemon on a fresh database of the chosen kind."""
+
+    def __init__(self, kind, cluster=None):
+        self.kind = kind
+        self.cluster = cluster
+
+    def fresh(self):
+        if self.kind == "postgres":
+            return {"DATABASE_URL": self.cluster.new_database()}
+        return {}
+
+
+_state_numbers = itertools.count(1)
+
+
+class Starter:
+    """Starts daemons and stops what is left of them."""
+
+    def __init__(self, store, scratch):
+        self.store = store
+        self.scratch = scratch
+        self.started = []
+
+    def new(self, *flags, env=None, state=None, quick=True, fresh=True, preexec=None):
+        """A daemon that is not running yet."""
+        settings = {**(self.store.fresh() if fresh else {}), **(env or {})}
+        state = state or self.scratch / f"s{next(_state_numbers)}"
+        flags = (chelad.QUICK if quick else ()) + flags
+        daemon = chelad.Daemon(state, flags, settings, preexec)
+        self.started.append(daemon)
+        return daemon
+
+    def __call__(self, *flags, **options):
+        return self.new(*flags, **options).start()
+
+    def stop(self):
+        problems = []
+        for daemon in self.started:
+            try:
+                daemon.stop()
+            except AssertionError as problem:
+                problems.append(str(problem))
+        assert not problems, "\n".join(problems)

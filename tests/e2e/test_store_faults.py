@@ -1,0 +1,224 @@
+"""The store goes away and comes back: clear 503s, no crash, nothing acknowledged is lost."""
+
+import os
+import resource
+import signal
+import subprocess
+import threading
+
+import agent as act
+import chelad
+import postgres
+import pytest
+from wait import eventually
+
+
+def unavailable(answer):
+    """A 503 as it should be."""
+    assert answer.status_code == 503, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    assert isinstance(answer.json()["detail"], str) and answer.json()["detail"]
+    assert int(answer.headers["retry-after"]) >= 1
+    return True
+
+
+class Writer(threading.Thread):
+    """Calls with a session again and again, and remembers what was acknowledged."""
+
+    def __init__(self, daemon, name, session):
+        super().__init__(daemon=True)
+        self.target_daemon, self.name_of_agent, self.session = daemon, name, session
+        self.acknowledged, self.refused, self.problems = [], 0, []
+        self.enough = threading.Event()
+
+    def run(self):
+        number = 0
+        while not self.enough.is_set():
+            number += 1
+            prompt = f"prompt {number}"
+            answer = self.target_daemon.try_call(self.name_of_agent, prompt, session_id=self.session)
+            if answer.status_code == 200 and answer.json()["success"]:
+                self.acknowledged.append(prompt)
+            elif answer.status_code == 503:
+                self.refused += 1
+            else:
+                self.problems.append(answer.text)
+
+
+@pytest.fixture
+def cluster():
+    """A cluster of this test's own, since it will be stopped."""
+    one = postgres.Cluster().start()
+    yield one
+    one.remove()
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_postgresql_stopped_and_restarted_under_load(start, make_agent, cluster, mode):
+    daemon = start(env={"DATABASE_URL": cluster.new_database()}, fresh=False)
+    name = daemon.register(make_agent(act.echo), "a")
+    writers = [Writer(daemon, name, f"s{number}") for number in range(8)]
+    for writer in writers:
+        writer.start()
+    for _ in range(2):
+        eventually_more(writers, "acknowledged")
+        cluster.stop(mode)
+        eventually_more(writers, "refused")
+        health = daemon.http.get("/health")
+        assert health.status_code == 503
+        assert health.json()["status"] == "unhealthy"
+        assert health.json()["dbos"] == "disconnected"
+        unavailable(daemon.try_call(name, session_id="while-down"))
+        cluster.start()
+        eventually_more(writers, "acknowledged", deadline=30)
+    for writer in writers:
+        writer.enough.set()
+        writer.join(30)
+        assert writer.problems == []
+    assert daemon.http.get("/health").json()["dbos"] == "connected"
+    for writer in writers:
+        turns = daemon.turns(writer.session)
+        answered = [content for role, content in turns if role == "assistant"]
+        missing = [prompt for prompt in writer.acknowledged[-400:] if prompt not in answered]
+        assert not missing, f"acknowledged and lost: {missing}"
+
+
+def eventually_more(writers, what, deadline=20):
+    def total():
+        counts = [getattr(writer, what) for writer in writers]
+        return [count if isinstance(count, int) else len(count) for count in counts]
+    before = total()
+    eventually(lambda: all(now > then for now, then in zip(total(), before)), deadline)
+
+
+def test_a_start_without_the_database_fails_clearly_and_hides_the_password(start, cluster):
+    url = cluster.new_database()
+    cluster.stop()
+    with pytest.raises(chelad.StartFailed) as failed:
+        start(env={"DATABASE_URL": url.replace("chela@", "chela:canary-password@")}, fresh=False)
+    assert failed.value.status == 1
+    assert str(cluster.port) in failed.value.log
+    assert "canary-password" not in failed.value.log
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A state directory on a file system of 4 MiB, when we may mount one."""
+    if os.geteuid() != 0:
+        yield None
+        return
+    place = tmp_path / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", place], check=True)
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def limit_file_size():
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, resource.RLIM_INFINITY))
+
+
+class Disk:
+    """Something that is full until it is made free: a small file system or a size limit."""
+
+    def __init__(self, place, daemon):
+        self.place, self.daemon = place, daemon
+
+    def fill(self):
+        if self.place:
+            with open(self.place / "ballast", "wb", buffering=0) as ballast:
+                try:
+                    while ballast.write(b"x" * 4096):
+                        pass
+                except OSError:
+                    pass
+
+    def free(self):
+        if self.place:
+            (self.place / "ballast").unlink()
+        else:
+            resource.prlimit(self.daemon.process.pid, resource.RLIMIT_FSIZE,
+                             (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def test_a_full_disk_gives_503s_and_the_daemon_recovers(start, make_agent, small_disk):
+    state = small_disk / "state" if small_disk else None
+    daemon = start(state=state, fresh=False, preexec=None if small_disk else limit_file_size)
+    disk = Disk(small_disk, daemon)
+    name = daemon.register(make_agent(act.says("ok")), "a")
+    assert daemon.call(name, "before", session_id="kept")["success"]
+    disk.fill()
+
+    def is_full():
+        answer = daemon.try_call(name, "y" * 200_000, session_id="big")
+        return answer.status_code == 503 and unavailable(answer)
+    eventually(is_full, deadline=30)
+    assert daemon.process.poll() is None
+    assert daemon.turns("kept") == [("user", "before"), ("assistant", "ok")], "reading still works"
+    disk.free()
+    eventually(lambda: daemon.try_call(name, "after", session_id="kept").status_code == 200, every=0.1)
+    daemon.kill()
+    daemon.preexec = None
+    daemon.start()
+    assert daemon.turns("kept")[:2] == [("user", "before"), ("assistant", "ok")]
+    assert ("user", "after") in daemon.turns("kept")
+    assert daemon.http.get("/health").status_code == 200
+
+
+def test_a_damaged_database_is_refused_and_left_alone(start):
+    daemon = start(fresh=False)
+    daemon.stop()
+    file = daemon.state / "chela.db"
+    damaged = b"this is no database at all" * 1000
+    file.write_bytes(damaged)
+    with pytest.raises(chelad.StartFailed) as failed:
+        daemon.start()
+    assert failed.value.status == 1
+    assert "chela.db" in failed.value.log
+    assert file.read_bytes() == damaged
+
+
+def copy_store(daemon, target):
+    return chelad.run("chela", "--state", daemon.state, "store", "copy", "--from",
+                      f"sqlite:{daemon.state / 'chela.db'}", "--to", target)
+
+
+def test_store_copy_moves_everything_to_postgresql(start, make_agent, cluster):
+    daemon = start(fresh=False)
+    agent = make_agent(act.fails(500), act.echo)
+    daemon.register(agent, "a", max_retries=1, auth_token="moved", context="session")
+    for number in range(3):
+        daemon.call("a", f"żółw {number}\n", session_id=f"s{number}", user_id="u", metadata={"k": 1})
+    daemon.try_call("a", "keyed", key="k", session_id="s0")
+    key = daemon.http.post("/api/v1/keys", json={"name": "k", "scopes": ["bridge"]}).json()["key"]
+    with daemon.client(headers={"Authorization": f"Bearer {key}"}) as client:
+        before = [client.get(path).text for path in
+                  ("/api/vps/agents", "/api/vps/sessions/s0", "/api/vps/sessions/s2",
+                   "/api/vps/health/a")]
+        target = cluster.new_database()
+        running = copy_store(daemon, target)
+        assert running.returncode != 0, "not while the daemon runs"
+        assert str(daemon.process.pid) in running.stderr
+    daemon.stop()
+    done = copy_store(daemon, target)
+    assert done.returncode == 0, done.stderr
+    daemon.env["DATABASE_URL"] = target
+    daemon.start()
+    with daemon.client(headers={"Authorization": f"Bearer {key}"}) as client:
+        after = [client.get(path).text for path in
+                 ("/api/vps/agents", "/api/vps/sessions/s0", "/api/vps/sessions/s2",
+                  "/api/vps/health/a")]
+        assert after == before
+        result = client.post("/api/vps/call", json={"agent_name": "a", "prompt": "more",
+                                                    "session_id": "s0"})
+        assert result.json()["response"] == "more"
+    assert agent.requests[-1].header("Authorization") == "Bearer moved"
+    daemon.stop()
+    again = copy_store(daemon, target)
+    assert again.returncode != 0, "never over data that is there"
+
+
+def test_the_kind_of_store_is_shown(own, request):
+    assert own.http.get("/api/v1/status").json()["store"] == {
+        "kind": request.config.getoption("--store"), "ok": True}
