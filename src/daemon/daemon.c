@@ -254,8 +254,8 @@ static CO void stop(struct daemon *d)
         log_warn("requests were cut off", "error", LOG_ERR(&e));
     fiber_group_cancel(d->chores);
     (void)fiber_group_join(d->chores, &e); /* they end by being cancelled */
-    if (d->bridge && bridge_stop(d->bridge, &e) < 0)
-        log_warn("the bridge did not end well", "error", LOG_ERR(&e));
+    if (d->bridge)
+        bridge_stop(d->bridge);
     http_server_free(d->server);
     bridge_free(d->bridge);
     keys_free(d->keys);

@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 
 #include "base/log.h"
+#include "base/paths.h"
 #include "daemon/daemon.h"
 
 extern char **environ;
@@ -108,7 +109,7 @@ static int print_config(const struct conf *conf, struct err *e)
 
 static int run(const struct args *args, struct settings *settings, struct conf *conf, struct err *e)
 {
-    AUTO(free) char *state = args->state ? xstrdup(args->state) : state_dir_default();
+    AUTO(free) char *state = args->state ? xstrdup(args->state) : path_state_default();
     AUTO(free) char *in_state = xasprintf("%s/chelad.conf", state);
     struct state_dir dir = { .lock_fd = -1 };
     struct daemon_options opt = {

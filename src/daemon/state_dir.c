@@ -15,17 +15,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-char *state_dir_default(void)
-{
-    const char *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-
-    if (xdg && xdg[0] == '/')
-        return xasprintf("%s/chela", xdg);
-    if (geteuid() == 0 || !home || home[0] != '/')
-        return xstrdup("/var/lib/chela");
-    return xasprintf("%s/.local/state/chela", home);
-}
-
 static int make_dirs(const char *path, struct err *e)
 {
     AUTO(free) char *part = xstrdup(path);

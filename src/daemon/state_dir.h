@@ -16,9 +16,6 @@ struct state_dir {
     char token[2 * SECRET_KEY + 1]; /* of admin.token */
 };
 
-/* The default: $XDG_STATE_HOME/chela, ~/.local/state/chela, or /var/lib/chela for root. To free. */
-char *state_dir_default(void);
-
 /*
  * Make the directory where it is missing, take the lock, and make the admin token on first use.
  * ERR_CONFLICT names the process that holds the lock; ERR_INVALID a directory others can enter.

@@ -131,18 +131,13 @@ static int metrics(struct http_req *req, struct err *e)
     return r;
 }
 
-static CO int status(struct http_req *req, struct err *e)
+static int status(struct http_req *req, struct err *e)
 {
     const struct daemon *d = req->room;
     struct status_out *out = arena_new(req->arena, struct status_out);
     struct store_out *store = arena_new(req->arena, struct store_out);
     struct listeners_out *listeners = arena_new(req->arena, struct listeners_out);
-    long long sessions = 0;
-    int r;
 
-    r = bridge_count_sessions(d->bridge, &sessions, e);
-    if (r < 0)
-        return r;
     *store = (struct store_out){ .kind = store_kind(d->store), .ok = store_ok(d->store) };
     *listeners = (struct listeners_out){ .gateway = d->gateway, .socket = d->opt.dir->socket };
     *out = (struct status_out){
@@ -154,8 +149,8 @@ static CO int status(struct http_req *req, struct err *e)
         .listeners = listeners,
         .connections = http_server_connections(d->server),
         .requests = http_server_requests(d->server),
-        .agents = (int64_t)bridge_count_agents(d->bridge),
-        .sessions = sessions,
+        .agents = (int64_t)bridge_agent_count(d->bridge),
+        .sessions = bridge_session_count(d->bridge),
         .keys = (int64_t)keys_count(d->keys),
         .auth_required = auth_required(&d->auth),
     };
