@@ -24,7 +24,8 @@ struct opt {
     const char *def;  /* in file syntax, so it is checked by the same parser */
     long long min, max; /* of numbers, in ms or bytes for those; both 0: unbounded */
     unsigned flags;
-    const char *env;  /* further variables besides CHELA_SECTION_KEY, comma-separated, first set one wins */
+    const char *env;  /* further variables besides CHELA_SECTION_KEY, comma-separated, first set one wins;
+                       * "NAME:h" puts the unit behind a value that is a bare number (hours here) */
     const char *const *one_of; /* NULL-terminated, for OPT_STR */
     const char *doc;
 };

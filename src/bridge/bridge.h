@@ -30,7 +30,6 @@ struct bridge_conf {
     long long call_deadline_ms;   /* of a call as a whole; 0: none */
     long long response_max;       /* bytes of an agent's answer */
     long long session_max_age_ms; /* idle sessions older than this are swept; 0: never */
-    long long session_hours;      /* the same in hours under its original name; 0: not set */
     long long sweep_every_ms;     /* 0: no sweep */
     long long sessions_max;       /* past it the ones idle longest are dropped */
     long long messages_max;       /* of one session; past it its oldest are dropped */
