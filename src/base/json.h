@@ -7,6 +7,7 @@
 
 #include <jansson.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/arena.h"
 #include "base/buf.h"
@@ -20,7 +21,7 @@ struct json_fail {
 
 /*
  * Parse one whole text, any value at the top. Duplicate keys: the last wins. Nesting deeper than
- * max_depth (checked by a scan before parsing), NaN, Infinity, lone surrogates and \u0000 are refused. Integers beyond 64 bit become
+ * max_depth (checked by a scan before parsing; 512 at most), NaN, Infinity, lone surrogates and \u0000 are refused. Integers beyond 64 bit become
  * reals. On -ERR_INVALID *fail (may be NULL) says more.
  * The document belongs to the arena; hold a reference (json_incref) to keep it longer.
  */
@@ -35,6 +36,10 @@ int json_text(const json_t *j, size_t max, struct arena *a, struct str *ret, str
 
 /* Append s as a JSON string with quotes (UTF-8 raw, control characters as \u00XX, \n \r \t \b \f short). */
 int json_write_str(struct buf *b, struct str s, struct err *e) MUST_CHECK;
+
+/* Append a number: the shortest text that reads back as v ("0.1", "1e+16"); null if not finite. */
+int json_write_real(struct buf *b, double v, struct err *e) MUST_CHECK;
+int json_write_int(struct buf *b, int64_t v, struct err *e) MUST_CHECK;
 
 /* A member that is a string, as a borrowed slice; {NULL, 0} when absent or not a string. */
 struct str json_member_str(const json_t *object, const char *key);

@@ -54,7 +54,8 @@ struct shape_field {
     bool omit;       /* encode: leave the key out when NULL (default: print null) */
     bool coerce;     /* SHAPE_INT: also accept strings, booleans and whole floats, as pydantic does */
     long long min;   /* of the number; of the string's length in code points; of the list's length */
-    long long max;   /* 0 with min 0: unbounded */
+    long long max;   /* both 0: unbounded; below min: no upper bound. Coerced numbers beyond 64 bits
+                        count as the nearest one that fits */
     int decimals;    /* SHAPE_REAL encode: round to this many places (Python's round + repr: 0.0, 123.45); 0 = as is */
     const char *def; /* default in JSON syntax: "30", "\"http\"", "[]" */
     const char *const *one_of; /* NULL-terminated allowed strings */
@@ -99,7 +100,7 @@ struct shape_issue {
     struct shape_issue *next;
     const char *type; /* "missing", "string_type", "less_than_equal", ... */
     const char *msg;
-    const char *field;     /* NULL: the value itself */
+    const char *field;     /* NULL: the value itself; "agents.0.host" inside lists and structs */
     int index;             /* in a list, or -1 */
     const char *ctx_key;   /* "ge", "le", "min_length", ..., or NULL */
     long long ctx_value;
