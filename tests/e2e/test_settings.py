@@ -149,6 +149,7 @@ ENVIRONMENT = [
     ("HOST", "127.0.0.9", "gateway", "host", "127.0.0.9"),
     ("GATEWAY_HOST", "127.0.0.9", "gateway", "host", "127.0.0.9"),
     ("LOG_LEVEL", "debug", "log", "level", "debug"),
+    ("SESSION_CLEANUP_HOURS", "48", "bridge", "session_max_age", "48h"),
     ("SESSION_EXPORT_PATH", "/var/tmp/s.json", "bridge", "export_path", "/var/tmp/s.json"),
     ("OPENCLAW_TIMEOUT_SECONDS", "17", "bridge", "timeout", "17s"),
     ("OPENCLAW_MAX_RETRIES", "2", "bridge", "retries", "2"),
