@@ -36,16 +36,17 @@ typedef int fiber_fn(void *arg, struct err *e);
 int fiber_spawn(struct loop *loop, const char *name, CO fiber_fn *fn, void *arg, struct fiber **ret,
                 struct err *e) MUST_CHECK;
 
-/* Wait until f has returned; its result and error. Consumes f. Not cancellable: cancel f to hurry it. */
+/* Wait until f has returned; its result and error. Consumes f. Not cancellable: cancel f to hurry
+ * it. */
 CO int fiber_join(struct fiber *f, struct err *e);
 
 /* Make every wait of f fail from now on. Safe on a fiber that has returned but is not joined. */
 void fiber_cancel(struct fiber *f);
 
-struct fiber *fiber_self(void);             /* NULL outside fibers */
-struct loop *fiber_loop(void);              /* of the running fiber; asserts there is one */
-bool fiber_canceled(void);                  /* the running one */
-unsigned fibers_alive(struct loop *loop);   /* for metrics and for shutdown */
+struct fiber *fiber_self(void);           /* NULL outside fibers */
+struct loop *fiber_loop(void);            /* of the running fiber; asserts there is one */
+bool fiber_canceled(void);                /* the running one */
+unsigned fibers_alive(struct loop *loop); /* for metrics and for shutdown */
 
 CO int fiber_sleep(uint64_t ms, struct err *e) MUST_CHECK;
 CO int fiber_yield(struct err *e) MUST_CHECK; /* let everything else that is ready run first */
@@ -64,13 +65,16 @@ void fiber_wake(struct fiber *f);
  */
 CO void fiber_park_hard(void);
 
-/* Wait for readiness of a descriptor that no loop_io watches: LOOP_READ | LOOP_WRITE bits in *ret. */
+/*
+ * Wait for readiness of a descriptor that no loop_io watches: the LOOP_READ | LOOP_WRITE bits that
+ * hold. A regular file cannot be waited for.
+ */
 CO int fiber_wait_fd(int fd, unsigned events, uint64_t deadline_ms, struct err *e) MUST_CHECK;
 
 /* Whole or partial I/O on a non-blocking descriptor. read: 0 at the end. */
 CO ssize_t fiber_read(int fd, void *buf, size_t n, uint64_t deadline_ms, struct err *e);
-CO int fiber_write_all(int fd, const void *buf, size_t n, uint64_t deadline_ms,
-                       struct err *e) MUST_CHECK;
+CO int fiber_write_all(int fd, const void *buf, size_t n, uint64_t deadline_ms, struct err *e)
+    MUST_CHECK;
 
 /*
  * A group owns fibers: it is joined or cancelled before its owner ends. A member that fails does
@@ -81,7 +85,9 @@ struct fiber_group *fiber_group_new(struct loop *loop);
 int fiber_group_spawn(struct fiber_group *g, const char *name, CO fiber_fn *fn, void *arg,
                       struct err *e) MUST_CHECK;
 void fiber_group_cancel(struct fiber_group *g);
-CO int fiber_group_join(struct fiber_group *g, struct err *e); /* waits for all; g stays */
+
+/* Wait for all; g stays and may be used again. Cancelling the caller cancels the members. */
+CO int fiber_group_join(struct fiber_group *g, struct err *e);
 unsigned fiber_group_size(const struct fiber_group *g);
 void fiber_group_free(struct fiber_group *g); /* must be empty */
 

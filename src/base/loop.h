@@ -15,12 +15,15 @@
 
 struct loop;
 
+/* Also makes the process ignore SIGPIPE: a write to a closed pipe is an error, not an end. */
 int loop_new(struct loop **ret, struct err *e) MUST_CHECK;
-void loop_free(struct loop *loop); /* every io, timer and signal must be freed before */
+
+/* Every io, timer and signal must be freed and every fiber joined before, or it aborts. */
+void loop_free(struct loop *loop);
 
 /* Turn until loop_stop(), or until nothing is left that could wake it. */
 void loop_run(struct loop *loop);
-void loop_stop(struct loop *loop);
+void loop_stop(struct loop *loop); /* after this turn; without effect when loop_run is not under way */
 
 /* Run fn(arg) on the loop's thread soon; from any thread, in order of posting. */
 void loop_post(struct loop *loop, void (*fn)(void *arg), void *arg);
