@@ -6,8 +6,9 @@
 #include "net/url.h"
 
 #include <arpa/inet.h>
-#include <ctype.h>
+#include <netinet/in.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #define HOST_MAX  253
 #define LABEL_MAX 63
@@ -198,6 +199,30 @@ int url_parse(struct str text, struct url *ret, struct err *e)
         u.query = (struct str){ q + 1, (size_t)(end - q - 1) };
     *ret = u;
     return 0;
+}
+
+bool url_address(const struct url *u, struct sockaddr_storage *ret)
+{
+    struct sockaddr_in6 *in6 = (void *)ret;
+    struct sockaddr_in *in = (void *)ret;
+    char text[INET6_ADDRSTRLEN];
+
+    if (u->host.n >= sizeof(text))
+        return false;
+    memset(ret, 0, sizeof(*ret));
+    memcpy(text, u->host.p, u->host.n);
+    text[u->host.n] = '\0';
+    if (u->ipv6 && inet_pton(AF_INET6, text, &in6->sin6_addr) == 1) {
+        in6->sin6_family = AF_INET6;
+        in6->sin6_port = htons(u->port);
+        return true;
+    }
+    if (!u->ipv6 && inet_pton(AF_INET, text, &in->sin_addr) == 1) {
+        in->sin_family = AF_INET;
+        in->sin_port = htons(u->port);
+        return true;
+    }
+    return false;
 }
 
 static int hex_value(char c)

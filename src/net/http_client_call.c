@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * net/http_client_call.c — one call: its options, http_fetch() and http_exchange_*().
+ *
+ * A call costs the fiber one wait: the request is written by the time http_client_drive() returns
+ * when a kept connection is at hand, and the fiber wakes when the whole answer (a fetch), its
+ * head or a piece of its body (an exchange) is there.
+ */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/str.h"
+#include "net/http_client_int.h"
+
+#define ANSWER_MAX       (16 * MIB)
+#define EXPECT_THRESHOLD MIB /* above, libcurl would add "Expect: 100-continue" */
+#define HEADERS_OUT_MAX  64
+
+/* --- options --- */
+
+static bool named(const char *header, const char *name)
+{
+    size_t n = strlen(name);
+
+    return strncasecmp(header, name, n) == 0 && header[n] == ':';
+}
+
+/* libcurl's list, built in the arena, where it lasts as long as the call. */
+static struct curl_slist *headers_of(const struct http_call *call, struct arena *a)
+{
+    static char no_type[] = "Content-Type:", no_expect[] = "Expect:";
+    struct curl_slist *nodes = arena_raw(a, (HEADERS_OUT_MAX + 2) * sizeof(*nodes));
+    bool typed = call->body.n == 0;
+    size_t n = 0;
+
+    for (const char *const *h = call->headers; h && *h; h++) {
+        assert(n < HEADERS_OUT_MAX && !strpbrk(*h, "\r\n")); /* texts of ours */
+        typed |= named(*h, "Content-Type");
+        nodes[n++].data = arena_strdup(a, *h);
+    }
+    if (!typed)
+        nodes[n++].data = no_type; /* else libcurl says it is a form */
+    if (call->body.n > EXPECT_THRESHOLD)
+        nodes[n++].data = no_expect;
+    for (size_t i = 0; i < n; i++)
+        nodes[i].next = i + 1 < n ? &nodes[i + 1] : NULL;
+    return n ? nodes : NULL;
+}
+
+static bool takes_body(enum http_method m)
+{
+    return m == HTTP_M_POST || m == HTTP_M_PUT || m == HTTP_M_PATCH;
+}
+
+static void set_method(struct http_exchange *x, enum http_method method, bool body)
+{
+    CURL *h = x->easy;
+
+    if (x->method == method && x->has_body == body)
+        return;
+    if (method == HTTP_M_HEAD)
+        curl_easy_setopt(h, CURLOPT_NOBODY, 1L);
+    else if (body)
+        curl_easy_setopt(h, CURLOPT_POST, 1L);
+    else
+        curl_easy_setopt(h, CURLOPT_HTTPGET, 1L); /* also takes NOBODY back */
+    curl_easy_setopt(h, CURLOPT_CUSTOMREQUEST,
+                     method == HTTP_M_GET || method == HTTP_M_HEAD || method == HTTP_M_POST
+                         ? NULL
+                         : http_method_name(method));
+    x->method = method;
+    x->has_body = body;
+}
+
+static void set_options(struct http_exchange *x, const struct http_call *call)
+{
+    struct curl_slist *headers = headers_of(call, x->arena);
+    bool body = call->body.n > 0 || takes_body(call->method);
+    CURL *h = x->easy;
+
+    curl_easy_setopt(h, CURLOPT_URL, call->url);
+    if (x->has_body && !body)
+        curl_easy_setopt(h, CURLOPT_POSTFIELDS, NULL);
+    set_method(x, call->method, body);
+    if (body) {
+        curl_easy_setopt(h, CURLOPT_POSTFIELDS, call->body.n ? call->body.p : "");
+        curl_easy_setopt(h, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)call->body.n);
+    }
+    if (headers || x->has_headers)
+        curl_easy_setopt(h, CURLOPT_HTTPHEADER, headers);
+    x->has_headers = headers != NULL;
+    if (call->unix_socket || x->has_unix_socket)
+        curl_easy_setopt(h, CURLOPT_UNIX_SOCKET_PATH, call->unix_socket);
+    x->has_unix_socket = call->unix_socket != NULL;
+    /*
+     * A streamed answer is not asked for in gzip: it comes in small pieces, and libcurl would hold
+     * all that a compressed piece grows to while the reader is slow.
+     */
+    if (x->has_encoding == x->streaming)
+        curl_easy_setopt(h, CURLOPT_ACCEPT_ENCODING, x->streaming ? NULL : "gzip, deflate");
+    x->has_encoding = !x->streaming;
+}
+
+/* With a proxy it is the proxy that resolves names, but a literal address can be judged here. */
+static int check_behind_proxy(struct http_exchange *x, struct err *e)
+{
+    struct sockaddr_storage sa;
+    const char *why = NULL;
+
+    if (!x->client->proxy[0] || !url_address(&x->url, &sa))
+        return 0;
+    if (outbound_allowed(x->client->policy, (struct sockaddr *)&sa, &why))
+        return 0;
+    return http_fail_set(x, HTTP_FAIL_POLICY, why, e);
+}
+
+/* --- begin and end --- */
+
+static int begin(struct http_exchange *x, const struct http_call *call, struct arena *a,
+                 struct err *e)
+{
+    CURLMcode code;
+    int r;
+
+    x->arena = a;
+    x->deadline_ms = call->deadline_ms;
+    x->max = call->max_answer ? call->max_answer : ANSWER_MAX;
+    r = url_parse(str_of(call->url), &x->url, e);
+    if (r < 0) {
+        x->fail = HTTP_FAIL_PROTOCOL;
+        return r;
+    }
+    r = check_behind_proxy(x, e);
+    if (r < 0)
+        return r;
+    set_options(x, call);
+    code = curl_multi_add_handle(x->client->multi, x->easy);
+    assert(code == CURLM_OK);
+    x->added = true;
+    http_client_drive(x->client, CURL_SOCKET_TIMEOUT, 0);
+    return 0;
+}
+
+/* Park once; a call that can no longer succeed is taken off libcurl. */
+CO static int wait_once(struct http_exchange *x, uint64_t deadline_ms, struct err *e)
+{
+    uint64_t until = deadline_min(deadline_ms, x->deadline_ms);
+    int r;
+
+    x->fiber = fiber_self();
+    r = fiber_park(until, e);
+    x->fiber = NULL;
+    if (r == 0 || x->done)
+        return 0;
+    if (r == -ERR_TIMEOUT && x->deadline_ms > until)
+        return r; /* only this read's patience is at its end */
+    http_exchange_remove(x);
+    x->done = true;
+    return http_fail_set(x, r == -ERR_TIMEOUT ? HTTP_FAIL_TIMEOUT : HTTP_FAIL_CANCELED, NULL, e);
+}
+
+static void fill_head(const struct http_exchange *x, struct http_answer *ret)
+{
+    *ret = (struct http_answer){
+        .status = x->status,
+        .headers = x->headers,
+        .n_headers = x->n_headers,
+        .body = STR(""),
+    };
+}
+
+static int failed(const struct http_exchange *x, struct http_answer *ret, int r)
+{
+    *ret = (struct http_answer){ .body = STR(""), .fail = x->fail };
+    return r;
+}
+
+static void take_body(struct http_exchange *x, struct http_answer *ret)
+{
+    if (!x->body)
+        return;
+    x->body[x->body_n] = '\0';
+    if (x->body_on_heap)
+        arena_on_free(x->arena, free, x->body);
+    x->body_on_heap = false;
+    ret->body = (struct str){ x->body, x->body_n };
+}
+
+CO static int fetch(struct http_exchange *x, const struct http_call *call, struct arena *a,
+                    struct http_answer *ret, struct err *e)
+{
+    enum http_fail fail;
+    int r;
+
+    r = begin(x, call, a, e);
+    if (r < 0)
+        return failed(x, ret, r);
+    while (!x->done) {
+        r = wait_once(x, DEADLINE_NONE, e);
+        if (r < 0)
+            return failed(x, ret, r);
+    }
+    if (x->code != CURLE_OK) {
+        r = http_exchange_explain(x, &fail, e);
+        return failed(x, ret, r);
+    }
+    fill_head(x, ret);
+    take_body(x, ret);
+    return 0;
+}
+
+CO int http_fetch(struct http_client *c, const struct http_call *call, struct arena *a,
+                  struct http_answer *ret, struct err *e)
+{
+    struct http_exchange *x = http_exchange_take(c);
+    int r;
+
+    x->streaming = false;
+    r = fetch(x, call, a, ret, e);
+    http_exchange_give(x);
+    return r;
+}
+
+/* --- streaming --- */
+
+CO static int open_exchange(struct http_exchange *x, const struct http_call *call, struct arena *a,
+                            struct http_answer *ret, struct err *e)
+{
+    struct http_call kept = *call;
+    enum http_fail fail;
+    int r;
+
+    /* The caller's strings end with this call, but libcurl may still be sending. */
+    kept.url = arena_strdup(a, call->url);
+    kept.body = arena_str(a, call->body);
+    r = begin(x, &kept, a, e);
+    if (r < 0)
+        return failed(x, ret, r);
+    while (!x->done && !x->head_done) {
+        r = wait_once(x, DEADLINE_NONE, e);
+        if (r < 0)
+            return failed(x, ret, r);
+    }
+    if (!x->head_done) {
+        r = http_exchange_explain(x, &fail, e);
+        return failed(x, ret, r);
+    }
+    fill_head(x, ret);
+    return 0;
+}
+
+CO int http_exchange_open(struct http_client *c, const struct http_call *call, struct arena *a,
+                          struct http_answer *ret_head, struct http_exchange **ret, struct err *e)
+{
+    struct http_exchange *x = http_exchange_take(c);
+    int r;
+
+    x->streaming = true;
+    r = open_exchange(x, call, a, ret_head, e);
+    if (r < 0) {
+        http_exchange_give(x);
+        return r;
+    }
+    *ret = x;
+    return 0;
+}
+
+static void unpause(struct http_exchange *x)
+{
+    x->paused = false;
+    if (curl_easy_pause(x->easy, CURLPAUSE_CONT) == CURLE_OK) /* a failure comes as the result */
+        http_client_drive(x->client, CURL_SOCKET_TIMEOUT, 0);
+}
+
+CO int http_exchange_read(struct http_exchange *x, void *p, size_t n, size_t *ret_n,
+                          uint64_t deadline_ms, struct err *e)
+{
+    enum http_fail fail;
+    int r;
+
+    while (x->queue.n == 0 && !x->done) {
+        r = wait_once(x, deadline_ms, e);
+        if (r < 0)
+            return r;
+    }
+    if (x->queue.n > 0) {
+        if (n > x->queue.n)
+            n = x->queue.n;
+        memcpy(p, buf_str(&x->queue).p, n);
+        buf_eat(&x->queue, n);
+        if (x->paused && x->queue.n < HTTP_EXCHANGE_QUEUE / 2)
+            unpause(x);
+        *ret_n = n;
+        return 0;
+    }
+    if (x->fail != HTTP_FAIL_NONE || x->code != CURLE_OK)
+        return http_exchange_explain(x, &fail, e);
+    *ret_n = 0;
+    return 0;
+}
+
+enum http_fail http_exchange_fail(const struct http_exchange *x)
+{
+    return x->fail;
+}
+
+void http_exchange_close(struct http_exchange *x)
+{
+    if (x)
+        http_exchange_give(x);
+}
+
+struct str http_answer_header(const struct http_answer *a, const char *name)
+{
+    for (size_t i = 0; i < a->n_headers; i++)
+        if (str_eq_nocase(a->headers[i].name, str_of(name)))
+            return a->headers[i].value;
+    return (struct str){ 0 };
+}
