@@ -14,8 +14,6 @@
 #include "net/http_server.h"
 #include "store/store.h"
 
-#define CHELA_VERSION "0.1.0"
-
 struct daemon_options {
     struct settings *settings;
     struct conf *conf;

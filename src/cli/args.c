@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cli/args.c — words and flags of a command line, checked against the command's row. Flags may
+ * stand anywhere; "--" ends them.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+static const struct cli_flag common[] = {
+    { "state", "DIR", "state directory of the daemon to talk to" },
+    { "url", "URL", "talk to this address instead" },
+    { "token", "TOKEN", "API key for --url (better: variable CHELA_TOKEN)" },
+    { "json", NULL, "print JSON for programs" },
+};
+
+static const struct cli_flag *find_flag(const struct cli_flag *flags, size_t n, const char *name,
+                                        size_t len, size_t *ret_index)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strlen(flags[i].name) == len && memcmp(flags[i].name, name, len) == 0) {
+            *ret_index = i;
+            return &flags[i];
+        }
+    return NULL;
+}
+
+/* The command whose name is made of the first one or two words; *ret_used says how many. */
+static const struct cli_cmd *find_command(const char *const *words, size_t n, size_t *ret_used)
+{
+    char two[128];
+
+    for (size_t used = n < 2 ? n : 2; used > 0; used--) {
+        snprintf(two, sizeof(two), "%s%s%s", words[0], used == 2 ? " " : "",
+                 used == 2 ? words[1] : "");
+        for (const struct cli_cmd *const *cmd = cli_commands; *cmd; cmd++)
+            if (strcmp((*cmd)->name, two) == 0) {
+                *ret_used = used;
+                return *cmd;
+            }
+    }
+    return NULL;
+}
+
+static void print_flags(const struct cli_flag *flags, size_t n)
+{
+    char left[64];
+
+    for (size_t i = 0; i < n; i++) {
+        snprintf(left, sizeof(left), "--%s%s%s", flags[i].name, flags[i].value ? "=" : "",
+                 flags[i].value ? flags[i].value : "");
+        printf("  %-26s %s\n", left, flags[i].doc);
+    }
+}
+
+void args_help(const struct cli_cmd *cmd)
+{
+    char left[96];
+
+    if (cmd) {
+        printf("usage: chela %s%s%s%s\n\n%s\n\n", cmd->name, *cmd->words ? " " : "", cmd->words,
+               cmd->n_flags ? " [flags]" : "", cmd->doc);
+        print_flags(cmd->flags, cmd->n_flags);
+        print_flags(common, LEN(common));
+        return;
+    }
+    printf("usage: chela [flags] COMMAND ...\n\n");
+    for (const struct cli_cmd *const *c = cli_commands; *c; c++) {
+        snprintf(left, sizeof(left), "%s %s", (*c)->name, (*c)->words);
+        printf("  %-34s %s\n", left, (*c)->doc);
+    }
+    printf("\n");
+    print_flags(common, LEN(common));
+    printf("\n'chela COMMAND --help' tells a command's flags.\n"
+           "Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 no daemon.\n");
+}
+
+/* Where the value of a flag goes. */
+static void keep_common(struct cli *cli, size_t index, const char *value)
+{
+    switch (index) {
+    case 0:
+        cli->state = value;
+        break;
+    case 1:
+        cli->url = value;
+        break;
+    case 2:
+        cli->token = value;
+        break;
+    default:
+        cli->json = true;
+        break;
+    }
+}
+
+struct given { /* a flag of the command, kept until the command is known */
+    const char *name, *value;
+    size_t len;
+};
+
+/* Does any command have this flag with a value? Needed before the command is known. */
+static bool takes_value(const char *name, size_t len)
+{
+    size_t index;
+
+    for (const struct cli_cmd *const *c = cli_commands; *c; c++) {
+        const struct cli_flag *f = find_flag((*c)->flags, (*c)->n_flags, name, len, &index);
+
+        if (f)
+            return f->value != NULL;
+    }
+    return false;
+}
+
+static int take_flag(struct cli *cli, int argc, char **argv, int *i, struct given *given,
+                     size_t *n_given, struct err *e)
+{
+    const char *name = argv[*i] + 2, *equals = strchr(name, '=');
+    size_t len = equals ? (size_t)(equals - name) : strlen(name), index;
+    const struct cli_flag *flag = find_flag(common, LEN(common), name, len, &index);
+    bool wants = flag ? flag->value != NULL : takes_value(name, len);
+    const char *value = equals ? equals + 1 : "";
+
+    if (wants && !equals) {
+        if (*i + 1 >= argc)
+            return err_set(e, ERR_INVALID, "--%.*s needs a value", (int)len, name);
+        value = argv[++*i];
+    }
+    if (flag) {
+        keep_common(cli, index, value);
+        return 0;
+    }
+    if (*n_given == CLI_FLAGS_MAX)
+        return err_set(e, ERR_INVALID, "too many flags");
+    given[(*n_given)++] = (struct given){ name, value, len };
+    return 0;
+}
+
+static int assign(const struct cli_cmd *cmd, const struct given *given, size_t n, struct args *args,
+                  struct err *e)
+{
+    for (size_t i = 0; i < n; i++) {
+        size_t index;
+
+        if (!find_flag(cmd->flags, cmd->n_flags, given[i].name, given[i].len, &index))
+            return err_set(e, ERR_INVALID, "'%s' has no flag --%.*s", cmd->name, (int)given[i].len,
+                           given[i].name);
+        args->flags[index] = given[i].value;
+    }
+    return 0;
+}
+
+int args_parse(struct cli *cli, int argc, char **argv, const struct cli_cmd **ret_cmd,
+               struct args *args, struct err *e)
+{
+    struct given given[CLI_FLAGS_MAX];
+    const char *words[CLI_WORDS_MAX];
+    size_t n_words = 0, n_given = 0, used = 0;
+    bool flags_end = false, help = false;
+    int r;
+
+    for (int i = 1; i < argc; i++) {
+        if (!flags_end && strcmp(argv[i], "--") == 0) {
+            flags_end = true;
+        } else if (!flags_end && strcmp(argv[i], "--help") == 0) {
+            help = true;
+        } else if (!flags_end && strcmp(argv[i], "--version") == 0) {
+            return ARGS_VERSION;
+        } else if (!flags_end && strncmp(argv[i], "--", 2) == 0) {
+            r = take_flag(cli, argc, argv, &i, given, &n_given, e);
+            if (r < 0)
+                return r;
+        } else if (n_words == CLI_WORDS_MAX) {
+            return err_set(e, ERR_INVALID, "too many arguments");
+        } else {
+            words[n_words++] = argv[i];
+        }
+    }
+    *ret_cmd = n_words ? find_command(words, n_words, &used) : NULL;
+    if (help || !n_words)
+        return ARGS_HELP;
+    if (!*ret_cmd)
+        return err_set(e, ERR_INVALID, "no command '%s%s%s': see 'chela --help'", words[0],
+                       n_words > 1 ? " " : "", n_words > 1 ? words[1] : "");
+    args->n_words = n_words - used;
+    memcpy(args->words, words + used, args->n_words * sizeof(*words));
+    if (args->n_words < (*ret_cmd)->min || args->n_words > (*ret_cmd)->max)
+        return err_set(e, ERR_INVALID, "usage: chela %s %s", (*ret_cmd)->name, (*ret_cmd)->words);
+    return assign(*ret_cmd, given, n_given, args, e);
+}
+
+const char *args_flag(const struct cli_cmd *cmd, const struct args *args, const char *name)
+{
+    size_t index;
+
+    return find_flag(cmd->flags, cmd->n_flags, name, strlen(name), &index) ? args->flags[index]
+                                                                           : NULL;
+}

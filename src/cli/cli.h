@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cli/cli.h — what a command of chela is made of: a row with its words and flags, a function that
+ * runs in a fiber, and a way to the daemon (its unix socket, or --url with a token).
+ *
+ * A command prints its result on stdout, as a table for people or as JSON with --json; everything
+ * else goes to stderr.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/arena.h"
+#include "base/json.h"
+#include "net/http_client.h"
+
+enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_NOT_FOUND = 3, CLI_NO_DAEMON = 4 };
+
+#define CLI_WORDS_MAX 8
+#define CLI_FLAGS_MAX 16
+
+struct cli_flag {
+    const char *name;  /* "session": --session */
+    const char *value; /* "ID", or NULL for a switch */
+    const char *doc;
+};
+
+struct cli {
+    const char *state; /* the state directory whose socket we use */
+    const char *url;   /* instead: where the daemon listens */
+    const char *token;
+    bool json;
+    bool no_daemon; /* set when nobody answered: its own exit status */
+    struct loop *loop;
+    struct http_client *client;
+    struct arena arena; /* lives as long as the command */
+};
+
+/* What was given: the words behind the command's name, and its flags by the row's order. */
+struct args {
+    const char *words[CLI_WORDS_MAX];
+    size_t n_words;
+    const char *flags[CLI_FLAGS_MAX]; /* NULL: not given; a switch is "" */
+};
+
+struct cli_cmd {
+    const char *name;  /* "agent add" */
+    const char *words; /* "<name> <url>", for the usage line */
+    size_t min, max;   /* how many of them */
+    const struct cli_flag *flags;
+    size_t n_flags;
+    const char *doc;
+    /* 0 or the exit status to end with; <0: e is printed and its code picks the status. */
+    CO int (*run)(struct cli *cli, const struct args *args, struct err *e);
+};
+
+#define CLI_FLAGS(array) .flags = (array), .n_flags = LEN(array)
+
+/* Every command, in help order, ended by NULL. */
+extern const struct cli_cmd *const cli_commands[];
+
+extern const struct cli_cmd cmd_agent_add, cmd_agent_ls, cmd_agent_rm, cmd_agent_call,
+    cmd_agent_health;
+extern const struct cli_cmd cmd_session_ls, cmd_session_show, cmd_session_rm, cmd_session_export,
+    cmd_session_import, cmd_session_cleanup;
+extern const struct cli_cmd cmd_key_create, cmd_key_ls, cmd_key_rm;
+extern const struct cli_cmd cmd_store_copy, cmd_status, cmd_version, cmd_completion;
+
+/* Parse argv into cli, *ret_cmd and args. 0, CLI_USAGE (said why on stderr), or <0. Pure but for
+ * stderr. */
+enum { ARGS_HELP = 100, ARGS_VERSION = 101 };
+int args_parse(struct cli *cli, int argc, char **argv, const struct cli_cmd **ret_cmd,
+               struct args *args, struct err *e) MUST_CHECK;
+void args_help(const struct cli_cmd *cmd); /* NULL: of all commands */
+
+/* The flag of that name of the command, NULL when not given. */
+const char *args_flag(const struct cli_cmd *cmd, const struct args *args, const char *name);
+
+/* --- the daemon --- */
+
+/*
+ * Ask the daemon. path is encoded already; body {NULL, 0}: none, else JSON. *ret is the parsed
+ * answer (NULL for an empty one), in the cli's arena. An answer of 400 or more becomes an error
+ * with the daemon's own words.
+ */
+CO int api_call(struct cli *cli, enum http_method method, const char *path, struct str body,
+                json_t **ret, struct err *e) MUST_CHECK;
+
+/* The same, with extra request headers ("Name: value", NULL-terminated) and the raw text of the
+ * answer. */
+CO int api_call_raw(struct cli *cli, enum http_method method, const char *path,
+                    const char *const *headers, struct str body, struct str *ret, struct err *e)
+    MUST_CHECK;
+
+/* POST and hand each server-sent event to fn as it comes. */
+CO int api_events(struct cli *cli, const char *path, const char *const *headers, struct str body,
+                  int (*fn)(struct str event, struct str data, void *arg, struct err *e), void *arg,
+                  struct err *e) MUST_CHECK;
+
+/* "/api/vps/agents/%s" with name percent-encoded, in the cli's arena. */
+const char *api_path(struct cli *cli, const char *prefix, const char *name, const char *suffix);
+
+/* A JSON object as the body of a request, in the cli's arena; takes the reference. */
+int api_body(struct cli *cli, json_t *object, struct str *ret, struct err *e) MUST_CHECK;
+
+/* --- printing --- */
+
+/* Print an answer as JSON, one line. */
+int print_json(const json_t *j, struct err *e) MUST_CHECK;
+
+/* A table over libsmartcols (included in table.c and nowhere else). */
+struct table;
+struct table *table_new(const char *const *columns,
+                        size_t n); /* names; one that starts with '>' is right-aligned */
+void table_cell(struct table *t, const char *fmt, ...)
+    PRINTF(2, 3); /* left to right, rows start by themselves */
+int table_print(struct table *t, struct err *e) MUST_CHECK; /* and free it */
+void table_free(struct table *t);
+
+/* A member as text for a cell: strings as they are, numbers formatted, null as "-". In the arena.
+ */
+const char *member_text(struct cli *cli, const json_t *object, const char *key);

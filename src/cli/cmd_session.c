@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cli/cmd_session.c — chela session ls|show|rm|export|import|cleanup.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cli/cli.h"
+#include "cli/input.h"
+
+#define IMPORT_MAX (256 * MIB)
+
+static const struct cli_flag ls_flags[] = {
+    { "limit", "N", "at most this many, newest first" },
+};
+
+static CO int ls(struct cli *cli, const struct args *args, struct err *e)
+{
+    static const char *const columns[] = { "SESSION", "USER", "CREATED", "LAST ACTIVITY",
+                                           ">MESSAGES" };
+    const char *limit = args_flag(&cmd_session_ls, args, "limit");
+    json_t *answer, *session;
+    struct table *table;
+    size_t i;
+    int r;
+
+    r = api_call(cli, HTTP_M_GET,
+                 api_path(cli, "/api/vps/sessions?limit=", limit ? limit : "100", ""),
+                 (struct str){ 0 }, &answer, e);
+    if (r < 0)
+        return r;
+    if (cli->json)
+        return print_json(answer, e);
+    table = table_new(columns, LEN(columns));
+    json_array_foreach(json_object_get(answer, "sessions"), i, session)
+    {
+        table_cell(table, "%s", member_text(cli, session, "session_id"));
+        table_cell(table, "%s", member_text(cli, session, "user_id"));
+        table_cell(table, "%s", member_text(cli, session, "created_at"));
+        table_cell(table, "%s", member_text(cli, session, "last_activity"));
+        table_cell(table, "%s", member_text(cli, session, "messages"));
+    }
+    return table_print(table, e);
+}
+
+const struct cli_cmd cmd_session_ls = {
+    .name = "session ls",
+    .words = "",
+    CLI_FLAGS(ls_flags),
+    .doc = "List sessions.",
+    .run = ls,
+};
+
+static CO int show(struct cli *cli, const struct args *args, struct err *e)
+{
+    json_t *answer, *message;
+    size_t i;
+    int r;
+
+    r = api_call(cli, HTTP_M_GET, api_path(cli, "/api/vps/sessions/", args->words[0], ""),
+                 (struct str){ 0 }, &answer, e);
+    if (r < 0)
+        return r;
+    if (cli->json)
+        return print_json(answer, e);
+    printf("session %s of %s, created %s, last used %s\n", member_text(cli, answer, "session_id"),
+           member_text(cli, answer, "user_id"), member_text(cli, answer, "created_at"),
+           member_text(cli, answer, "last_activity"));
+    json_array_foreach(json_object_get(answer, "messages"), i, message)
+    {
+        const char *agent = member_text(cli, message, "agent");
+
+        printf("\n%s  %s%s%s%s\n%s\n", member_text(cli, message, "timestamp"),
+               member_text(cli, message, "role"), *agent ? " " : "", agent,
+               json_is_true(json_object_get(message, "interrupted")) ? "  (interrupted)" : "",
+               member_text(cli, message, "content"));
+    }
+    return 0;
+}
+
+const struct cli_cmd cmd_session_show = {
+    .name = "session show",
+    .words = "<id>",
+    .min = 1,
+    .max = 1,
+    .doc = "Print a session's messages.",
+    .run = show,
+};
+
+static CO int rm(struct cli *cli, const struct args *args, struct err *e)
+{
+    json_t *answer;
+    int r;
+
+    r = api_call(cli, HTTP_M_DELETE, api_path(cli, "/api/vps/sessions/", args->words[0], ""),
+                 (struct str){ 0 }, &answer, e);
+    return r < 0 ? r : print_removed(cli, args->words[0], e);
+}
+
+const struct cli_cmd cmd_session_rm = {
+    .name = "session rm",
+    .words = "<id>",
+    .min = 1,
+    .max = 1,
+    .doc = "Delete a session.",
+    .run = rm,
+};
+
+/* Write beside the file and rename: a reader never sees half of it, and only the owner reads it. */
+static int write_file(const char *path, struct str text, struct err *e)
+{
+    AUTO(free) char *part = xasprintf("%s.part", path);
+    AUTO(close_fd) int fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    size_t done = 0;
+
+    if (fd < 0)
+        return err_sys(e, "create '%s'", part);
+    while (done < text.n) {
+        ssize_t n = write(fd, text.p + done, text.n - done);
+
+        if (n < 0)
+            return err_sys(e, "write '%s'", part);
+        done += (size_t)n;
+    }
+    if (fchmod(fd, 0600) < 0 || fsync(fd) < 0 || rename(part, path) < 0)
+        return err_sys(e, "write '%s'", path);
+    return 0;
+}
+
+static CO int export(struct cli *cli, const struct args *args, struct err *e)
+{
+    const char *path = args->n_words ? args->words[0] : "-";
+    struct str text;
+    int r;
+
+    r = api_call_raw(cli, HTTP_M_GET, "/api/v1/sessions/export", NULL, (struct str){ 0 }, &text, e);
+    if (r < 0)
+        return r;
+    if (strcmp(path, "-") == 0) {
+        fwrite(text.p, 1, text.n, stdout);
+        return 0;
+    }
+    r = write_file(path, text, e);
+    if (r < 0)
+        return r;
+    fprintf(stderr, "exported to %s\n", path);
+    return 0;
+}
+
+const struct cli_cmd cmd_session_export = {
+    .name = "session export",
+    .words = "[<file>]",
+    .max = 1,
+    .doc = "Write all sessions to a file (0600) or standard output.",
+    .run = export,
+};
+
+static CO int import(struct cli *cli, const struct args *args, struct err *e)
+{
+    struct str text, body;
+    json_t *answer;
+    int r;
+
+    r = input_read(cli, args->words[0], IMPORT_MAX, &text, e);
+    if (r < 0)
+        return r;
+    body = text;
+    r = api_call(cli, HTTP_M_POST, "/api/v1/sessions/import", body, &answer, e);
+    if (r < 0)
+        return r;
+    if (cli->json)
+        return print_json(answer, e);
+    printf("imported %s sessions\n", member_text(cli, answer, "imported"));
+    return 0;
+}
+
+const struct cli_cmd cmd_session_import = {
+    .name = "session import",
+    .words = "<file>",
+    .min = 1,
+    .max = 1,
+    .doc = "Read sessions from an export, all or none; same ids are replaced.",
+    .run = import,
+};
+
+static const struct cli_flag cleanup_flags[] = {
+    { "max-age", "TIME", "remove what has been idle longer, in whole hours (default 24h)" },
+};
+
+static CO int cleanup(struct cli *cli, const struct args *args, struct err *e)
+{
+    const char *age = args_flag(&cmd_session_cleanup, args, "max-age");
+    long long ms = 24LL * 3600000;
+    json_t *answer;
+    int r;
+
+    r = age ? duration_parse(str_of(age), &ms, e) : 0;
+    if (r < 0)
+        return err_wrap(e, "--max-age");
+    if (ms % 3600000)
+        return err_set(e, ERR_INVALID, "--max-age: '%s' is not in whole hours", age);
+    r = api_call(
+        cli, HTTP_M_POST,
+        arena_printf(&cli->arena, "/api/vps/sessions/cleanup?max_age_hours=%lld", ms / 3600000),
+        (struct str){ 0 }, &answer, e);
+    if (r < 0)
+        return r;
+    if (cli->json)
+        return print_json(answer, e);
+    printf("removed %s sessions, %s left\n", member_text(cli, answer, "cleaned_up"),
+           member_text(cli, answer, "remaining_sessions"));
+    return 0;
+}
+
+const struct cli_cmd cmd_session_cleanup = {
+    .name = "session cleanup",
+    .words = "",
+    CLI_FLAGS(cleanup_flags),
+    .doc = "Remove sessions that have been idle for long.",
+    .run = cleanup,
+};

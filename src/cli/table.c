@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cli/table.c — printing: tables by libsmartcols, and JSON.
+ */
+#include <libsmartcols/libsmartcols.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+struct table {
+    struct libscols_table *scols;
+    struct libscols_line *line;
+    size_t n_columns, at;
+};
+
+struct table *table_new(const char *const *columns, size_t n)
+{
+    struct table *t = xcalloc(1, sizeof(*t));
+
+    t->scols = scols_new_table();
+    if (!t->scols)
+        abort();
+    t->n_columns = n;
+    for (size_t i = 0; i < n; i++) {
+        bool right = columns[i][0] == '>';
+
+        if (!scols_table_new_column(t->scols, columns[i] + right, 0, right ? SCOLS_FL_RIGHT : 0))
+            abort();
+    }
+    return t;
+}
+
+void table_free(struct table *t)
+{
+    if (!t)
+        return;
+    scols_unref_table(t->scols);
+    free(t);
+}
+
+void table_cell(struct table *t, const char *fmt, ...)
+{
+    char *text = NULL;
+    va_list args;
+
+    va_start(args, fmt);
+    if (vasprintf(&text, fmt, args) < 0)
+        abort();
+    va_end(args);
+    if (t->at == 0)
+        t->line = scols_table_new_line(t->scols, NULL);
+    if (!t->line || scols_line_refer_data(t->line, t->at, text) != 0)
+        abort();
+    t->at = (t->at + 1) % t->n_columns;
+}
+
+int table_print(struct table *t, struct err *e)
+{
+    int r = scols_print_table(t->scols);
+
+    table_free(t);
+    return r == 0 ? 0 : err_set(e, ERR_INTERNAL, "the table could not be printed");
+}
+
+int print_json(const json_t *j, struct err *e)
+{
+    AUTO(buf_done) struct buf text;
+    int r;
+
+    buf_init(&text, 512 * MIB);
+    r = json_write(j, &text, e);
+    if (r < 0)
+        return r;
+    fwrite(buf_str(&text).p, 1, buf_str(&text).n, stdout);
+    putchar('\n');
+    return 0;
+}
+
+const char *member_text(struct cli *cli, const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+
+    if (json_is_string(value))
+        return json_string_value(value);
+    if (json_is_integer(value))
+        return arena_printf(&cli->arena, "%lld", (long long)json_integer_value(value));
+    if (json_is_real(value))
+        return arena_printf(&cli->arena, "%.2f", json_real_value(value));
+    if (json_is_boolean(value))
+        return json_is_true(value) ? "yes" : "no";
+    return "-";
+}
