@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Run the suites of chela and end with a line `N passed, N failed`.
+
+    tools/run_tests.py [--nightly] [--asan] [--list] [SUITE ...]
+
+Each suite is a row: its command, its budget in minutes (of 2 cores; a suite over its budget fails), how its output is
+counted, and the longer form that `make nightly` runs. The budgets of `make test` add up to less
+than 25 minutes.
+"""
+import argparse
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PYTEST = ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rf"]
+
+
+class Suite:
+    def __init__(self, name, budget, run, doc, nightly=None, nightly_budget=None):
+        self.name, self.budget, self.run, self.doc = name, budget, run, doc
+        self.nightly, self.nightly_budget = nightly, nightly_budget or budget * 6
+
+
+def sh(command, env=None, log=None, timeout=None):
+    """Run, teeing nothing: output goes to the log file. Returns (status, text)."""
+    with open(log, "w") as out:
+        try:
+            status = subprocess.run(command, cwd=ROOT, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
+                                    stdout=out, stderr=subprocess.STDOUT, timeout=timeout).returncode
+        except subprocess.TimeoutExpired:
+            out.write(f"\nended after {timeout:.0f} s\n")
+            status = 124
+    return status, pathlib.Path(log).read_text(errors="replace")
+
+
+class Run:
+    """What the suites share: directories, flavours, the log files."""
+
+    def __init__(self, args):
+        self.asan = args.asan
+        self.nightly = args.nightly
+        self.build = ROOT / ("build-asan" if args.asan else os.environ.get("CHELA_BUILD", "build"))
+        self.logs = self.build / "test-logs"
+        self.env = {"CHELA_BIN": str(self.build / "bin"), "CHELA_BUILD_DIR": str(self.build)}
+        if args.asan:
+            self.env["ASAN_OPTIONS"] = "detect_leaks=1:abort_on_error=0:detect_stack_use_after_return=0"
+            self.env["UBSAN_OPTIONS"] = "print_stacktrace=1:halt_on_error=1"
+
+    def setup(self):
+        flags = ["-Dwerror=true"]
+        if self.asan:
+            flags += ["-Db_sanitize=address,undefined", "-Db_lundef=false"]
+        if not (self.build / "build.ninja").exists():
+            subprocess.run(["meson", "setup", str(self.build), *flags], cwd=ROOT, check=True,
+                           stdout=subprocess.DEVNULL)
+        self.logs.mkdir(parents=True, exist_ok=True)
+
+    def command(self, name, command, timeout, env=None):
+        return sh(command, {**self.env, **(env or {})}, self.logs / f"{name}.log", timeout)
+
+
+def count_meson(run, name, timeout, extra):
+    """Unit tests, fuzz corpora: each TAP line of each program is a test."""
+    status, text = run.command(name, ["meson", "test", "-C", str(run.build), "--no-rebuild", *extra], timeout)
+    results, passed, failed = run.build / "meson-logs" / "testlog.json", 0, 0
+    for line in results.read_text().splitlines() if results.exists() else []:
+        test = json.loads(line)
+        ok = len(re.findall(r"^ok ", test.get("stdout", ""), re.M))
+        bad = len(re.findall(r"^not ok ", test.get("stdout", ""), re.M))
+        if test["result"] not in ("OK", "EXPECTEDFAIL") and not bad:
+            bad = 1
+        if test["result"] == "OK" and not ok:
+            ok = 1
+        passed, failed = passed + ok, failed + bad
+    if status and not failed:
+        failed = 1
+    return passed, failed, text
+
+
+def count_pytest(run, name, timeout, extra, env=None):
+    junit = run.logs / f"{name}.xml"
+    status, text = run.command(name, [*PYTEST, f"--junitxml={junit}", *extra], timeout, env)
+    last = re.findall(r"(\d+) (passed|failed|error|skipped)", text.splitlines()[-1] if text else "")
+    number = {what: int(n) for n, what in last}
+    failed = number.get("failed", 0) + number.get("error", 0)
+    for line in re.findall(r"^SKIPPED.*$", text, re.M):
+        print("    " + line)
+    return number.get("passed", 0), failed or (1 if status else 0), text
+
+
+def count_status(run, name, timeout, command, env=None):
+    status, text = run.command(name, command, timeout, env)
+    return (1, 0, text) if status == 0 else (0, 1, text)
+
+
+def compile_suite(run, timeout):
+    return count_status(run, "compile", timeout, ["ninja", "-C", str(run.build)])
+
+
+def clang_suite(run, timeout):
+    """The other compiler, with its warnings as errors."""
+    build = ROOT / "build-clang"
+    if not (build / "build.ninja").exists():
+        subprocess.run(["meson", "setup", str(build), "-Dwerror=true"], cwd=ROOT, check=True,
+                       stdout=subprocess.DEVNULL, env={**os.environ, "CC": "clang"})
+    return count_status(run, "clang", timeout, ["ninja", "-C", str(build)])
+
+
+def unit_asan_suite(run, timeout):
+    """The short form of `make asan`: unit tests and fuzz corpora under the sanitizers."""
+    if run.asan:
+        return 0, 0, ""
+    build = ROOT / "build-asan"
+    if not (build / "build.ninja").exists():
+        subprocess.run(["meson", "setup", str(build), "-Dwerror=true", "-Db_sanitize=address,undefined",
+                        "-Db_lundef=false"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    status, text = run.command("unit-asan-build", ["ninja", "-C", str(build)], timeout)
+    if status:
+        return 0, 1, text
+    inner = Run(argparse.Namespace(asan=True, nightly=False))
+    inner.logs = run.logs
+    return count_meson(inner, "unit-asan", timeout, ["-t", "4"])
+
+
+def e2e(store, extra=()):
+    def suite(run, timeout):
+        return count_pytest(run, f"e2e-{store}", timeout, ["tests/e2e", f"--store={store}", *extra])
+    return suite
+
+
+SUITES = [
+    Suite("compile", 3, compile_suite, "gcc, warnings are errors"),
+    Suite("clang", 3, clang_suite, "clang, warnings are errors"),
+    Suite("lint", 1, lambda run, t: count_status(run, "lint", t, ["tools/lint"]),
+          "format, layers, sizes, waits, refused calls"),
+    Suite("unit", 2, lambda run, t: count_meson(run, "unit", t, []), "unit tests, fuzz corpora, examples"),
+    Suite("unit-asan", 4, unit_asan_suite, "the same under AddressSanitizer and UBSan"),
+    Suite("e2e-sqlite", 5, e2e("sqlite"), "the real programs end to end, on SQLite"),
+    Suite("e2e-postgres", 6, e2e("postgres"), "the same on a PostgreSQL that the tests start"),
+]
+
+
+def run_suite(run, suite):
+    budget = (suite.nightly_budget if run.nightly else suite.budget) * (4 if run.asan else 1)
+    body = suite.nightly if run.nightly and suite.nightly else suite.run
+    print(f"== {suite.name}: {suite.doc} (budget {budget} min)", flush=True)
+    start = time.monotonic()
+    passed, failed, text = body(run, budget * 60)
+    took = time.monotonic() - start
+    if failed:
+        print("\n".join("    " + line for line in text.splitlines()[-60:]))
+    print(f"   {suite.name}: {passed} passed, {failed} failed, {took:.0f} s", flush=True)
+    return passed, failed
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nightly", action="store_true")
+    parser.add_argument("--asan", action="store_true")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("suites", nargs="*")
+    args = parser.parse_args()
+    known = {s.name for s in SUITES}
+    if args.list:
+        for suite in SUITES:
+            print(f"{suite.name:14} {suite.budget:3} min  {suite.doc}")
+        return 0
+    if set(args.suites) - known:
+        print(f"no such suite: {', '.join(sorted(set(args.suites) - known))}; known: {', '.join(sorted(known))}")
+        return 2
+    run = Run(args)
+    run.setup()
+    passed = failed = 0
+    for suite in SUITES:
+        if args.suites and suite.name not in args.suites:
+            continue
+        if args.asan and suite.name in ("clang", "lint", "unit-asan"):
+            continue
+        more_passed, more_failed = run_suite(run, suite)
+        passed, failed = passed + more_passed, failed + more_failed
+        if suite.name == "compile" and more_failed:
+            break
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
