@@ -34,8 +34,8 @@ static void begin_head(struct http_exchange *x, struct str line)
     long long status = 0;
 
     (void)str_split(&rest, ' ', &part);
-    if (rest.n >= 3)
-        (void)int_parse((struct str){ rest.p, 3 }, 0, 999, &status, NULL); /* libcurl has checked */
+    if (rest.n < 3 || int_parse((struct str){ rest.p, 3 }, 0, 999, &status, NULL) < 0)
+        status = 0; /* libcurl does not let it through */
     x->status = (int)status;
     x->n_headers = 0;
     x->header_bytes = 0;
