@@ -38,7 +38,8 @@ class Cluster:
         if os.geteuid() == 0:
             user = pwd.getpwnam(ACCOUNT)
             os.chown(self.base, user.pw_uid, user.pw_gid)
-        self._run("initdb", "-D", self.data, "-U", "chela", "-A", "trust", "-E", "UTF8", "--no-locale")
+        self._run("initdb", "-D", self.data, "-U", "chela", "-A", "trust", "-E", "UTF8",
+                  "--no-locale")
 
     def _as_account(self, *command):
         command = [str(part) for part in command]

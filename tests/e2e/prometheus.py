@@ -1,4 +1,4 @@
-"""A small, strict reader of the Prometheus text format: it raises on what a scraper would refuse."""
+"""A small, strict reader of the Prometheus text format: it raises where a scraper would."""
 
 import re
 

@@ -6,12 +6,14 @@ from wait import unique
 
 
 def chat(content):
-    return act.answers({"id": "c", "object": "chat.completion", "choices": [
-        {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}]})
+    choice = {"index": 0, "finish_reason": "stop",
+              "message": {"role": "assistant", "content": content}}
+    return act.answers({"id": "c", "object": "chat.completion", "choices": [choice]})
 
 
 def response(*items):
-    return act.answers({"id": "r", "object": "response", "status": "completed", "output": list(items)})
+    return act.answers({"id": "r", "object": "response", "status": "completed",
+                        "output": list(items)})
 
 
 def output(*texts):
@@ -88,8 +90,8 @@ def test_a_chain_may_mix_the_apis(daemon, make_agent):
     assert daemon.call(name)["response"] == "chat"
 
 
-@pytest.mark.parametrize("field, value", [("api", "grpc"), ("api", 1), ("api", ""), ("context", "all"),
-                                          ("context", 5)])
+@pytest.mark.parametrize("field, value", [("api", "grpc"), ("api", 1), ("api", ""),
+                                          ("context", "all"), ("context", 5)])
 def test_unknown_apis_and_contexts_are_refused(daemon, field, value):
     body = {"name": unique("agent"), "host": "h", "port": 1, field: value}
     answer = daemon.http.post("/api/vps/register", json=body)

@@ -102,7 +102,8 @@ def test_gzip_is_decoded_when_it_was_asked_for(daemon, make_agent):
     def behave(exchange):
         asked = exchange.request.header("Accept-Encoding") or ""
         (act.gzipped if "gzip" in asked else act.answers)({"content": "zipped?"})(exchange)
-    assert daemon.call(daemon.register(make_agent(behave), unique("agent")))["response"] == "zipped?"
+    name = daemon.register(make_agent(behave), unique("agent"))
+    assert daemon.call(name)["response"] == "zipped?"
 
 
 def test_a_non_string_answer_is_stored_in_the_session_as_text(daemon, make_agent):

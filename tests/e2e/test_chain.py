@@ -15,7 +15,8 @@ def test_agents_are_tried_in_order_until_one_answers(daemon, make_agent):
         daemon.register(agent, name, **DOWN)
     daemon.register(agents[0], names[0], fallback_agents=names[1:], **DOWN)
     result = daemon.call(names[0])
-    assert (result["success"], result["response"], result["agent_name"]) == (True, "third", names[2])
+    assert result["success"] is True
+    assert (result["response"], result["agent_name"]) == ("third", names[2])
     assert (result["retried"], result["retry_count"]) == (True, 2)
     assert result["fallback_chain"] == names, "the planned chain, tried or not"
     assert [one["agent"] for one in result["attempts"]] == names[:3]
@@ -101,7 +102,8 @@ def break_agent(daemon, name):
 
 
 def test_an_unreachable_agent_is_tried_last(daemon, make_agent):
-    first, second = make_agent(act.fails(500)), make_agent(*[act.fails(500)] * 5, act.says("backup"))
+    first = make_agent(act.fails(500))
+    second = make_agent(*[act.fails(500)] * 5, act.says("backup"))
     backup = daemon.register(second, unique("backup"), **DOWN)
     name = daemon.register(first, unique("agent"), fallback_agents=[backup], **DOWN)
     break_agent(daemon, name)
@@ -137,7 +139,8 @@ def test_a_single_unreachable_agent_is_still_tried(daemon, make_agent):
 
 def test_after_the_half_open_time_an_unreachable_agent_gets_its_trial(start, make_agent):
     daemon = start("--bridge.half_open=300ms")
-    first, second = make_agent(act.fails(500)), make_agent(*[act.fails(500)] * 5, act.says("backup"))
+    first = make_agent(act.fails(500))
+    second = make_agent(*[act.fails(500)] * 5, act.says("backup"))
     daemon.register(second, "backup", **DOWN)
     daemon.register(first, "a", fallback_agents=["backup"], **DOWN)
     break_agent(daemon, "a")
@@ -151,7 +154,8 @@ def test_after_the_half_open_time_an_unreachable_agent_gets_its_trial(start, mak
 
 def test_a_failed_trial_opens_the_circuit_again(start, make_agent):
     daemon = start("--bridge.half_open=300ms")
-    first, second = make_agent(act.fails(500)), make_agent(*[act.fails(500)] * 5, act.says("backup"))
+    first = make_agent(act.fails(500))
+    second = make_agent(*[act.fails(500)] * 5, act.says("backup"))
     daemon.register(second, "backup", **DOWN)
     daemon.register(first, "a", fallback_agents=["backup"], **DOWN)
     break_agent(daemon, "a")

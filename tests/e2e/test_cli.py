@@ -67,8 +67,8 @@ def test_a_call_with_a_session_a_user_metadata_and_a_key(daemon, chela, make_age
     agent = make_agent(act.counted())
     name, session = daemon.register(agent, unique("agent")), unique("session")
     for _ in range(2):
-        done = chela("agent", "call", name, "p", "--session", session, "--user", "ada", "--metadata",
-                     '{"k":[1]}', "--idempotency-key", session)
+        done = chela("agent", "call", name, "p", "--session", session, "--user", "ada",
+                     "--metadata", '{"k":[1]}', "--idempotency-key", session)
         assert done.stdout == "answer 1\n"
     assert len(agent.requests) == 1
     assert daemon.session(session)["metadata"] == {"k": [1]}
@@ -98,10 +98,12 @@ def test_health_can_be_reset(daemon, chela, make_agent):
 
 
 def test_sessions_are_listed_shown_and_removed(daemon, chela, make_agent):
-    name, session = daemon.register(make_agent(act.says("the answer")), unique("agent")), unique("s")
+    name = daemon.register(make_agent(act.says("the answer")), unique("agent"))
+    session = unique("session")
     daemon.call(name, "the question", session_id=session, user_id="ada")
     assert session in chela("session", "ls").stdout
-    assert session in [one["session_id"] for one in value(chela("session", "ls", "--json"))["sessions"]]
+    listed = value(chela("session", "ls", "--json"))["sessions"]
+    assert session in [one["session_id"] for one in listed]
     shown = chela("session", "show", session).stdout
     assert shown.index("the question") < shown.index("the answer")
     assert value(chela("session", "show", session, "--json")) == daemon.session(session)
@@ -187,8 +189,9 @@ def test_version_needs_no_daemon():
 USAGES = [("nothing",), ("agent",), ("agent", "fly"), ("agent", "add"), ("agent", "add", "name"),
           ("agent", "ls", "surplus"), ("agent", "ls", "--nope"), ("agent", "call", "only-name"),
           ("session", "show"), ("key", "create"), ("store", "copy"), ("completion",),
-          ("completion", "fish"), ("agent", "add", "n", "not a url"), ("agent", "call", "a", "p", "--session"),
-          ("agent", "health", "--reset"), ("agent", "add", "n", "http://h:1", "--retries=x")]
+          ("completion", "fish"), ("agent", "add", "n", "not a url"),
+          ("agent", "health", "--reset"), ("agent", "call", "a", "p", "--session"),
+          ("agent", "add", "n", "http://h:1", "--retries=x")]
 
 
 @pytest.mark.parametrize("arguments", USAGES, ids=" ".join)
@@ -198,20 +201,23 @@ def test_wrong_usage_is_status_2(chela, arguments):
     assert done.stderr.startswith("chela: ") and done.stdout == ""
 
 
+COMMANDS = ("agent add", "agent ls", "agent rm", "agent call", "agent health", "session ls",
+            "session show", "session rm", "session export", "session import", "session cleanup",
+            "status", "key create", "key ls", "key rm", "version", "store copy", "completion")
+
+
 def test_help_is_on_standard_output(chela):
     for arguments in ((), ("--help",), ("agent", "add", "--help")):
         done = chela(*arguments)
         assert done.returncode == DONE
         assert done.stdout.startswith("usage: chela")
-    for command in ("agent add", "agent ls", "agent rm", "agent call", "agent health", "session show",
-                    "session rm", "session export", "session import", "session cleanup", "status",
-                    "key create", "key ls", "key rm", "version", "store copy", "completion"):
-        assert command in chela("--help").stdout
+    shown = chela("--help").stdout
+    assert [command for command in COMMANDS if command not in shown] == []
 
 
-@pytest.mark.parametrize("arguments", [("--state", "/nonexistent", "status"),
-                                       ("--url", "http://127.0.0.1:1", "status"),
-                                       ("--url", "http://no-such-host.invalid", "agent", "ls")], ids=str)
+@pytest.mark.parametrize("arguments", [
+    ("--state", "/nonexistent", "status"), ("--url", "http://127.0.0.1:1", "status"),
+    ("--url", "http://no-such-host.invalid", "agent", "ls")], ids=str)
 def test_no_daemon_is_status_4(arguments):
     done = chelad.run("chela", *arguments)
     assert done.returncode == NO_DAEMON, done.stderr
@@ -220,7 +226,8 @@ def test_no_daemon_is_status_4(arguments):
 
 def test_what_does_not_exist_is_status_3(chela):
     for arguments in (("agent", "rm", "nobody"), ("agent", "health", "nobody"),
-                      ("session", "show", "none"), ("session", "rm", "none"), ("key", "rm", "none")):
+                      ("session", "show", "none"), ("session", "rm", "none"),
+                      ("key", "rm", "none")):
         done = chela(*arguments)
         assert done.returncode == NOT_FOUND, arguments
         assert "not found" in done.stderr

@@ -29,7 +29,7 @@ FAULTS = [
     ("bad chunks", act.bad_chunks, {"network", "unknown"}),
     ("not HTTP", act.garbage, {"network", "unknown"}),
     ("invalid UTF-8", act.reply(200, b'{"content":"\xc3("}'), {"unknown"}),
-    ("deep JSON", act.reply(200, b'{"content":' + b"[" * 100_000 + b"]" * 100_000 + b"}"), {"unknown"}),
+    ("deep JSON", act.reply(200, b'{"content":' + b"[" * 9999 + b"]" * 9999 + b"}"), {"unknown"}),
     ("endless header", act.reply(200, b"{}", [("X-Long", "y" * MIB)]), {"network", "unknown"}),
     ("broken gzip", act.reply(200, b"\x1f\x8bnot gzip", [("Content-Encoding", "gzip")]),
      {"network", "unknown"}),

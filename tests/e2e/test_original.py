@@ -1,5 +1,5 @@
-"""The original's own promises: its curl script, its README's lines, and the behaviours of its suites
-that can be seen over HTTP. (Those of its library are tested in C, beside libchela.)
+"""The original's own promises: its curl script, its README's lines, and those behaviours of its
+suites that can be seen over HTTP. (Those of its library are tested in C, beside libchela.)
 """
 
 import datetime
@@ -15,7 +15,7 @@ from wait import eventually
 
 HERE = pathlib.Path(__file__).parent
 
-# Stands in for jq where it is not installed: reads one JSON value, prints it, fails on anything else.
+# Stands in for jq where it is not installed: prints one JSON value, fails on anything else.
 JQ = "#!/usr/bin/python3\nimport json, sys\nprint(json.dumps(json.load(sys.stdin), indent=2))\n"
 
 
@@ -29,7 +29,7 @@ def shell(tmp_path, *command, **options):
 
 
 def without_route(script):
-    """The script's agents live at addresses nobody has here: say so at once instead of after 30 s."""
+    """The script's agents live at addresses nobody has here: find that out in 1 s, not 30."""
     return script.replace('"timeout_seconds": 30', '"timeout_seconds": 1')
 
 
@@ -171,7 +171,8 @@ def test_21_and_22_health_after_one_success_and_of_three_agents(own, make_agent)
 def test_25_and_26_unknown_and_unreachable_agents(daemon):
     result = daemon.call("unknown-agent")
     assert not result["success"] and "not registered" in result["error"]
-    body = {"name": "far", "host": "192.168.1.1", "port": 5000, "timeout_seconds": 1, "max_retries": 1}
+    body = {"name": "far", "host": "192.168.1.1", "port": 5000, "timeout_seconds": 1,
+            "max_retries": 1}
     daemon.http.post("/api/vps/register", json=body)
     assert daemon.call("far", session_id="far-session", user_id="user-1")["success"] is False
     assert daemon.session("far-session")["user_id"] == "user-1"
@@ -186,7 +187,8 @@ def test_21_of_the_error_handler_a_first_failure_is_unhealthy(daemon, make_agent
 
 
 def test_38_of_the_error_handler_a_success_then_an_error_is_degraded(daemon, make_agent):
-    name = daemon.register(make_agent(act.says("ok"), act.fails(500)), "then-failure", max_retries=1)
+    agent = make_agent(act.says("ok"), act.fails(500))
+    name = daemon.register(agent, "then-failure", max_retries=1)
     daemon.call(name)
     daemon.call(name)
     assert daemon.health(name)["status"] == "degraded"

@@ -24,7 +24,7 @@ def measure(connections):
 
 
 def flood(daemon, count):
-    """Open this many connections that say nothing; what the daemon sent on each, and all sockets."""
+    """Open this many connections and ask on each; the sockets, and what was answered on each."""
     watcher = selectors.DefaultSelector()
     sockets, said = [], {}
     for _ in range(count):

@@ -51,7 +51,8 @@ def scrape(daemon):
 
 
 def test_metrics_are_valid_and_count_what_happened(daemon, make_agent):
-    name = daemon.register(make_agent(act.says("ok"), act.fails(500)), unique("agent"), max_retries=1)
+    agent = make_agent(act.says("ok"), act.fails(500))
+    name = daemon.register(agent, unique("agent"), max_retries=1)
     before = scrape(daemon)
     for _ in range(2):
         daemon.call(name)
@@ -134,7 +135,8 @@ def test_openapi_describes_the_call(daemon):
     assert "vps" in operation["tags"]
     schema = operation["requestBody"]["content"]["application/json"]["schema"]
     schema = resolve(document, schema["$ref"]) if "$ref" in schema else schema
-    assert {"agent_name", "prompt", "session_id", "user_id", "metadata"} <= set(schema["properties"])
+    fields = {"agent_name", "prompt", "session_id", "user_id", "metadata"}
+    assert fields <= set(schema["properties"])
     assert set(schema["required"]) == {"agent_name", "prompt"}
 
 

@@ -1,6 +1,7 @@
 """Settings: their sources and precedence, the documented environment, reload, and masking."""
 
 import json
+import re
 import signal
 import stat
 import subprocess
@@ -46,7 +47,8 @@ def test_vps_agents_registers_agents_at_start(start, make_agent):
     daemon = start(env={"VPS_AGENTS": listed})
     assert names(daemon) == ["pm-agent", "sonnet-agent"]
     result = daemon.call("pm-agent")
-    assert (result["response"], result["fallback_chain"]) == ("listed", ["pm-agent", "sonnet-agent"])
+    assert result["response"] == "listed"
+    assert result["fallback_chain"] == ["pm-agent", "sonnet-agent"]
     assert agent.requests[0].header("Authorization") == "Bearer t"
     daemon.restart()
     assert names(daemon) == ["pm-agent", "sonnet-agent"]
@@ -120,8 +122,9 @@ def test_the_file_in_the_state_directory_is_read(tmp_path):
 
 DEFAULTS = [
     ("gateway", "port", "18789"), ("gateway", "host", "127.0.0.1"), ("bridge", "timeout", "30s"),
-    ("bridge", "retries", "3"), ("bridge", "backoff_initial", "1s"), ("bridge", "backoff_max", "4s"),
-    ("bridge", "session_max_age", "24h"), ("bridge", "sweep_every", "10m"),
+    ("bridge", "retries", "3"), ("bridge", "backoff_initial", "1s"),
+    ("bridge", "backoff_max", "4s"), ("bridge", "session_max_age", "24h"),
+    ("bridge", "sweep_every", "10m"),
     ("bridge", "sessions_max", "100000"), ("bridge", "messages_max", "1000"),
     ("bridge", "agents_max", "10000"), ("bridge", "half_open", "60s"),
     ("bridge", "recover_after", "5"), ("limits", "connections", "4096"), ("limits", "body", "16M"),
@@ -133,11 +136,8 @@ SIZES = {"K": 1024, "M": 1024**2, "G": 1024**3}
 
 def plain(value):
     """A duration or size in its base unit, so that 1m and 60s compare equal."""
-    digits = value.rstrip("KMGiBsmhd")
-    unit = value[len(digits):].rstrip("iB") if value[len(digits):] not in SECONDS else value[len(digits):]
-    if not digits.isdigit() or not unit:
-        return value
-    return int(digits) * {**SECONDS, **SIZES}[unit]
+    match = re.fullmatch(r"(\d+)(ms|s|m|h|d|[KMG])(?:iB|B)?", value)
+    return int(match[1]) * {**SECONDS, **SIZES}[match[2]] if match else value
 
 
 @pytest.mark.parametrize("section, key, default", DEFAULTS)
@@ -176,9 +176,9 @@ def test_print_config_masks_secrets(tmp_path, name):
     assert "canary" not in text and SECRETS["ENCRYPTION_KEY"] not in text
 
 
-BAD = [("--bridge.retries=many",), ("--bridge.timeout=5 parsecs",), ("--no.such=1",), ("--bridge.nope=1",),
-       ("--gateway.port=65536",), ("--gateway.port=-1",), ("--unknown",), ("surplus",),
-       ("--config", "/nonexistent/file"), ("--limits.body=-1",), ("--log.level=loud",)]
+BAD = [("--bridge.retries=many",), ("--bridge.timeout=5 parsecs",), ("--no.such=1",),
+       ("--bridge.nope=1",), ("--gateway.port=65536",), ("--gateway.port=-1",),
+       ("--unknown",), ("surplus",),        ("--config", "/nonexistent/file"), ("--limits.body=-1",), ("--log.level=loud",)]
 
 
 @pytest.mark.parametrize("flags", BAD, ids=" ".join)

@@ -1,11 +1,12 @@
-"""Requests that two HTTP parsers could read differently are refused, and their rest is never run."""
+"""Requests that two parsers could read differently are refused, and what follows is never run."""
 
 import pytest
 from rawhttp import Connection
 
 # Behind each ambiguous request stands one that would register an agent if it were believed.
-SMUGGLED = (b"POST /api/vps/register HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            b'Content-Length: 40\r\n\r\n{"name":"smuggled","host":"h","port":1}\n')
+SMUGGLED = (b"POST /api/vps/register HTTP/1.1\r\nHost: localhost\r\n"
+            b'Content-Type: application/json\r\nContent-Length: 40\r\n\r\n'
+            b'{"name":"smuggled","host":"h","port":1}\n')
 
 HOST = b"Host: localhost\r\n"
 LINE = b"POST /api/vps/call HTTP/1.1\r\n"
@@ -23,7 +24,7 @@ AMBIGUOUS = [
     ("CL with space", HEAD + b"Content-Length: 1 2\r\n\r\n{}"),
     ("CL empty", HEAD + b"Content-Length:\r\n\r\n"),
     ("CL enormous", HEAD + b"Content-Length: 99999999999999999999999\r\n\r\n"),
-    ("TE chunked twice", HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    ("TE chunked twice", HEAD + b"Transfer-Encoding: chunked\r\n" * 2 + b"\r\n0\r\n\r\n"),
     ("TE list twice", HEAD + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
     ("TE xchunked", HEAD + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
     ("TE identity", HEAD + b"Transfer-Encoding: identity\r\n\r\n"),
@@ -65,9 +66,11 @@ AMBIGUOUS = [
 
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 BAD_CHUNKS = [
-    ("no size", b"\r\n\r\n"), ("negative size", b"-1\r\n\r\n"), ("signed size", b"+2\r\n{}\r\n0\r\n\r\n"),
+    ("no size", b"\r\n\r\n"), ("negative size", b"-1\r\n\r\n"),
+    ("signed size", b"+2\r\n{}\r\n0\r\n\r\n"),
     ("size with 0x", b"0x2\r\n{}\r\n0\r\n\r\n"), ("size with space", b"2 2\r\n{}\r\n0\r\n\r\n"),
-    ("enormous size", b"ffffffffffffffffff\r\n{}\r\n0\r\n\r\n"), ("letters", b"zz\r\n{}\r\n0\r\n\r\n"),
+    ("enormous size", b"ffffffffffffffffff\r\n{}\r\n0\r\n\r\n"),
+    ("letters", b"zz\r\n{}\r\n0\r\n\r\n"),
     ("data too long", b"2\r\n{}x\r\n0\r\n\r\n"), ("bare LF after the size", b"2\n{}\r\n0\r\n\r\n"),
     ("bare LF after the data", b"2\r\n{}\n0\r\n\r\n"),
     ("bare LF in an extension", b"2;a\nb\r\n{}\r\n0\r\n\r\n"),

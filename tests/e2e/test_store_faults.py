@@ -27,7 +27,7 @@ class Writer(threading.Thread):
 
     def __init__(self, daemon, name, session):
         super().__init__(daemon=True)
-        self.target_daemon, self.name_of_agent, self.session = daemon, name, session
+        self.target_daemon, self.agent_name, self.session = daemon, name, session
         self.acknowledged, self.refused, self.problems = [], 0, []
         self.enough = threading.Event()
 
@@ -36,7 +36,7 @@ class Writer(threading.Thread):
         while not self.enough.is_set():
             number += 1
             prompt = f"prompt {number}"
-            answer = self.target_daemon.try_call(self.name_of_agent, prompt, session_id=self.session)
+            answer = self.target_daemon.try_call(self.agent_name, prompt, session_id=self.session)
             if answer.status_code == 200 and answer.json()["success"]:
                 self.acknowledged.append(prompt)
             elif answer.status_code == 503:
@@ -157,7 +157,7 @@ def test_a_full_disk_gives_503s_and_the_daemon_recovers(start, make_agent, small
     assert daemon.process.poll() is None
     assert daemon.turns("kept") == [("user", "before"), ("assistant", "ok")], "reading still works"
     disk.free()
-    eventually(lambda: daemon.try_call(name, "after", session_id="kept").status_code == 200, every=0.1)
+    eventually(lambda: daemon.try_call(name, "after", session_id="kept").is_success, every=0.1)
     daemon.kill()
     daemon.preexec = None
     daemon.start()
@@ -189,7 +189,7 @@ def test_store_copy_moves_everything_to_postgresql(start, make_agent, cluster):
     agent = make_agent(act.fails(500), act.echo)
     daemon.register(agent, "a", max_retries=1, auth_token="moved", context="session")
     for number in range(3):
-        daemon.call("a", f"żółw {number}\n", session_id=f"s{number}", user_id="u", metadata={"k": 1})
+        daemon.call("a", f"żółw {number}\n", session_id=f"s{number}", metadata={"k": 1})
     daemon.try_call("a", "keyed", key="k", session_id="s0")
     key = daemon.http.post("/api/v1/keys", json={"name": "k", "scopes": ["bridge"]}).json()["key"]
     with daemon.client(headers={"Authorization": f"Bearer {key}"}) as client:

@@ -70,7 +70,8 @@ def test_a_delta_arrives_before_the_answer_is_complete(daemon, make_agent, api):
         assert deltas(events) == ["second", "third"]
 
 
-PLAIN = {"messages": {"content": "whole"}, "openai": {"choices": [{"message": {"content": "whole"}}]},
+PLAIN = {"messages": {"content": "whole"},
+         "openai": {"choices": [{"message": {"content": "whole"}}]},
          "responses": {"output": [{"type": "message",
                                    "content": [{"type": "output_text", "text": "whole"}]}]}}
 
@@ -133,7 +134,8 @@ def test_errors_before_the_stream_are_plain_answers(daemon, make_agent):
     session = unique("session")
     daemon.call(name, session_id=session, user_id="ada")
     assert daemon.try_call(name, session_id=session, user_id="eve", stream=True).status_code == 403
-    assert daemon.http.post("/api/vps/call", json={"prompt": "p", "stream": True}).status_code == 422
+    body = {"prompt": "p", "stream": True}
+    assert daemon.http.post("/api/vps/call", json=body).status_code == 422
     assert daemon.try_call(name, stream="maybe").status_code == 422
 
 

@@ -151,8 +151,9 @@ def broken(**changes):
 
 MESSAGE = {"timestamp": "2026-02-18T09:00:00", "role": "user", "content": "c", "agent": ""}
 BAD_FILES = [
-    ("top-level array", []), ("top-level string", "x"), ("null", None), ("sessions array", {"sessions": []}),
-    ("session null", {"sessions": {"a": None}}), ("truncated", ORIGINAL[:-40]), ("empty", ""),
+    ("top-level array", []), ("top-level string", "x"), ("null", None),
+    ("sessions array", {"sessions": []}), ("session null", {"sessions": {"a": None}}),
+    ("truncated", ORIGINAL[:-40]), ("empty", ""),
     ("not UTF-8", ORIGINAL.encode() + b"\xff"),
     *[(f"no {key}", broken(**{key: KeyError})) for key in json.loads(ORIGINAL)["sessions"]["key"]],
     ("user number", broken(user_id=5)), ("messages object", broken(messages={})),

@@ -140,7 +140,8 @@ REGISTRATIONS = [
     ("name empty", {"name": ""}, [short("name")]),
     ("host empty", {"host": ""}, [short("host")]),
     ("host null", {"host": None}, [entry("string_type", ["body", "host"], STRING, None)]),
-    ("port unparsable", {"port": "abc"}, [entry("int_parsing", ["body", "port"], UNPARSABLE, "abc")]),
+    ("port unparsable", {"port": "abc"},
+     [entry("int_parsing", ["body", "port"], UNPARSABLE, "abc")]),
     ("port empty", {"port": ""}, [entry("int_parsing", ["body", "port"], UNPARSABLE, "")]),
     ("port fraction text", {"port": "1.5"},
      [entry("int_parsing", ["body", "port"], UNPARSABLE, "1.5")]),
@@ -158,7 +159,8 @@ REGISTRATIONS = [
      [entry("string_type", ["body", "protocol"], STRING, None)]),
     ("token number", {"auth_token": 1}, [entry("string_type", ["body", "auth_token"], STRING, 1)]),
     ("timeout zero", {"timeout_seconds": 0}, [at_least(["body", "timeout_seconds"], 1, 0)]),
-    ("timeout too long", {"timeout_seconds": 3601}, [at_most(["body", "timeout_seconds"], 3600, 3601)]),
+    ("timeout too long", {"timeout_seconds": 3601},
+     [at_most(["body", "timeout_seconds"], 3600, 3601)]),
     ("timeout null", {"timeout_seconds": None},
      [entry("int_type", ["body", "timeout_seconds"], INTEGER, None)]),
     ("no attempts", {"max_retries": 0}, [at_least(["body", "max_retries"], 1, 0)]),
@@ -207,10 +209,12 @@ def test_integers_are_coerced_as_documented(daemon, given, port):
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e400", "-1e400"])
 def test_a_number_that_is_not_finite_is_never_an_integer(daemon, value):
-    detail, = refused(daemon, "/api/vps/register", f'{{"name":"n","host":"h","port":{value}}}'.encode())
+    body = f'{{"name":"n","host":"h","port":{value}}}'.encode()
+    detail, = refused(daemon, "/api/vps/register", body)
     assert detail["type"] in ("finite_number", "json_invalid")
     if detail["type"] == "finite_number":
-        assert (detail["loc"], detail["msg"]) == (["body", "port"], "Input should be a finite number")
+        assert detail["loc"] == ["body", "port"]
+        assert detail["msg"] == "Input should be a finite number"
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e400"])
