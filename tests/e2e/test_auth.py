@@ -117,7 +117,7 @@ def test_the_two_exempt_routes_are_open(keyed, target):
 
 HOSTS = [("localhost", 200), ("localhost:{port}", 200), ("127.0.0.1:{port}", 200),
          ("[::1]:{port}", 200), ("LOCALHOST", 200), ("evil.example", 403),
-         ("evil.example:{port}", 403),          ("localhost.evil.example", 403), ("", 403)]
+         ("evil.example:{port}", 403), ("localhost.evil.example", 403), ("", 403)]
 
 
 @pytest.mark.parametrize("host, status", HOSTS, ids=[row[0] or "empty" for row in HOSTS])

@@ -178,7 +178,8 @@ def test_print_config_masks_secrets(tmp_path, name):
 
 BAD = [("--bridge.retries=many",), ("--bridge.timeout=5 parsecs",), ("--no.such=1",),
        ("--bridge.nope=1",), ("--gateway.port=65536",), ("--gateway.port=-1",),
-       ("--unknown",), ("surplus",),        ("--config", "/nonexistent/file"), ("--limits.body=-1",), ("--log.level=loud",)]
+       ("--unknown",), ("surplus",), ("--config", "/nonexistent/file"), ("--limits.body=-1",),
+       ("--log.level=loud",)]
 
 
 @pytest.mark.parametrize("flags", BAD, ids=" ".join)
