@@ -65,7 +65,8 @@ struct http_answer {
 
 /*
  * Make the call and read the whole answer. 0: a complete answer of whatever status. <0: none;
- * ret->fail says why (it is always filled), e the text. All memory is the arena's.
+ * ret->fail says why (it is always filled; so is
+ * ret->status when the head had arrived), e the text. All memory is the arena's.
  */
 CO int http_fetch(struct http_client *c, const struct http_call *call, struct arena *a, struct http_answer *ret,
                   struct err *e) MUST_CHECK;

@@ -173,7 +173,11 @@ static void fill_head(const struct http_exchange *x, struct http_answer *ret)
 
 static int failed(const struct http_exchange *x, struct http_answer *ret, int r)
 {
-    *ret = (struct http_answer){ .body = STR(""), .fail = x->fail };
+    *ret = (struct http_answer){
+        .status = x->head_done ? x->status : 0,
+        .body = STR(""),
+        .fail = x->fail,
+    };
     return r;
 }
 
