@@ -5,8 +5,8 @@
 struct backoff {
     double initial, max; /* in any one unit */
     double multiplier;
-    double jitter;       /* 0.1: up to a tenth more or less, applied after the cap */
-    double floor;        /* least result with jitter; 0: none */
+    double jitter; /* 0.1: up to a tenth more or less, applied after the cap */
+    double floor;  /* least result with jitter; 0: none */
 };
 
 /*

@@ -8,7 +8,9 @@
 #include "test.h"
 
 static const struct backoff plain = { .initial = 1, .max = 8, .multiplier = 2 };
-static const struct backoff jittered = { .initial = 1, .max = 8, .multiplier = 2, .jitter = 0.1, .floor = 0.1 };
+static const struct backoff jittered = {
+    .initial = 1, .max = 8, .multiplier = 2, .jitter = 0.1, .floor = 0.1
+};
 
 TEST(without_jitter_the_waits_are_0_1_2_4_8_8)
 {

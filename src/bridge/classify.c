@@ -76,10 +76,11 @@ enum error_type classify_text(struct str text, struct str class_name)
 /* The ways in which servers say that they do not have the model. */
 static bool is_about_model(struct str body)
 {
-    if (holds_any(body, WORDS("model not found", "model_not_found", "invalid model", "invalid_model",
-                              "model error", "unknown model", "no such model")))
+    if (holds_any(body, WORDS("model not found", "model_not_found", "invalid model",
+                              "invalid_model", "model error", "unknown model", "no such model")))
         return true;
-    return holds(body, "model") && holds_any(body, WORDS("does not exist", "not found", "not_found"));
+    return holds(body, "model") &&
+           holds_any(body, WORDS("does not exist", "not found", "not_found"));
 }
 
 enum error_type classify_status(int status, struct str body)
@@ -128,11 +129,11 @@ enum error_type classify_named(struct str name, struct str text)
         const char *name;
         enum error_type type;
     } rows[] = {
-        { "rate_limit_error", ERROR_RATE_LIMIT },   { "rate_limit_exceeded", ERROR_RATE_LIMIT },
-        { "authentication_error", ERROR_AUTH },     { "permission_error", ERROR_AUTH },
-        { "invalid_api_key", ERROR_AUTH },          { "model_not_found", ERROR_MODEL },
-        { "overloaded_error", ERROR_INTERNAL },     { "api_error", ERROR_INTERNAL },
-        { "server_error", ERROR_INTERNAL },         { "internal_error", ERROR_INTERNAL },
+        { "rate_limit_error", ERROR_RATE_LIMIT }, { "rate_limit_exceeded", ERROR_RATE_LIMIT },
+        { "authentication_error", ERROR_AUTH },   { "permission_error", ERROR_AUTH },
+        { "invalid_api_key", ERROR_AUTH },        { "model_not_found", ERROR_MODEL },
+        { "overloaded_error", ERROR_INTERNAL },   { "api_error", ERROR_INTERNAL },
+        { "server_error", ERROR_INTERNAL },       { "internal_error", ERROR_INTERNAL },
         { "timeout_error", ERROR_TIMEOUT },
     };
 

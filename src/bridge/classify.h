@@ -24,8 +24,8 @@ enum error_type {
     ERROR_NONE = ERROR_TYPES,
 };
 
-const char *error_type_name(enum error_type t);           /* "rate_limit"; NULL for ERROR_NONE */
-enum error_type error_type_of(struct str name);           /* ERROR_NONE: no such name */
+const char *error_type_name(enum error_type t); /* "rate_limit"; NULL for ERROR_NONE */
+enum error_type error_type_of(struct str name); /* ERROR_NONE: no such name */
 
 /* By a text and the name of an error's class ("ConnectionError"; may be {NULL, 0}). */
 enum error_type classify_text(struct str text, struct str class_name);

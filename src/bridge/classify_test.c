@@ -66,10 +66,10 @@ TEST(the_first_rule_that_matches_wins)
 TEST(numbers_count_only_when_they_stand_alone)
 {
     static const struct row rows[] = {
-        { "1429 apples", "", ERROR_UNKNOWN },  { "port 4010", "", ERROR_UNKNOWN },
-        { "port 5001", "", ERROR_UNKNOWN },    { "a429", "", ERROR_UNKNOWN },
-        { "(429)", "", ERROR_RATE_LIMIT },     { "status=401", "", ERROR_AUTH },
-        { "'500 oops'", "", ERROR_INTERNAL },  { "4290 and 429", "", ERROR_RATE_LIMIT },
+        { "1429 apples", "", ERROR_UNKNOWN }, { "port 4010", "", ERROR_UNKNOWN },
+        { "port 5001", "", ERROR_UNKNOWN },   { "a429", "", ERROR_UNKNOWN },
+        { "(429)", "", ERROR_RATE_LIMIT },    { "status=401", "", ERROR_AUTH },
+        { "'500 oops'", "", ERROR_INTERNAL }, { "4290 and 429", "", ERROR_RATE_LIMIT },
     };
 
     check_rows(rows, LEN(rows));
@@ -77,9 +77,18 @@ TEST(numbers_count_only_when_they_stand_alone)
 
 TEST(texts_the_original_did_not_know_stay_unknown)
 {
-    static const char *const texts[] = { "502", "503", "504", "408", "404", "Network is unreachable",
-                                         "Broken pipe", "Name or service not known",
-                                         "connection aborted", "rate_limit", "timed-out", "" };
+    static const char *const texts[] = { "502",
+                                         "503",
+                                         "504",
+                                         "408",
+                                         "404",
+                                         "Network is unreachable",
+                                         "Broken pipe",
+                                         "Name or service not known",
+                                         "connection aborted",
+                                         "rate_limit",
+                                         "timed-out",
+                                         "" };
 
     for (size_t i = 0; i < LEN(texts); i++)
         CHECK_INT(classify_text(str_of(texts[i]), (struct str){ 0 }), ERROR_UNKNOWN);
@@ -92,15 +101,24 @@ TEST(statuses_are_classified_structurally)
         const char *body;
         enum error_type want;
     } rows[] = {
-        { 301, "", ERROR_UNKNOWN },    { 400, "", ERROR_UNKNOWN },   { 401, "", ERROR_AUTH },
-        { 403, "", ERROR_AUTH },       { 407, "", ERROR_AUTH },      { 404, "nothing", ERROR_UNKNOWN },
+        { 301, "", ERROR_UNKNOWN },
+        { 400, "", ERROR_UNKNOWN },
+        { 401, "", ERROR_AUTH },
+        { 403, "", ERROR_AUTH },
+        { 407, "", ERROR_AUTH },
+        { 404, "nothing", ERROR_UNKNOWN },
         { 404, "{\"error\":\"model not found: x\"}", ERROR_MODEL },
         { 404, "The model `x` does not exist", ERROR_MODEL },
         { 400, "{\"code\":\"model_not_found\"}", ERROR_MODEL },
-        { 408, "", ERROR_TIMEOUT },    { 504, "", ERROR_TIMEOUT },   { 429, "", ERROR_RATE_LIMIT },
+        { 408, "", ERROR_TIMEOUT },
+        { 504, "", ERROR_TIMEOUT },
+        { 429, "", ERROR_RATE_LIMIT },
         { 422, "model not found", ERROR_UNKNOWN },
-        { 500, "", ERROR_INTERNAL },   { 502, "", ERROR_INTERNAL },  { 503, "", ERROR_INTERNAL },
-        { 599, "", ERROR_INTERNAL },   { 600, "", ERROR_UNKNOWN },
+        { 500, "", ERROR_INTERNAL },
+        { 502, "", ERROR_INTERNAL },
+        { 503, "", ERROR_INTERNAL },
+        { 599, "", ERROR_INTERNAL },
+        { 600, "", ERROR_UNKNOWN },
     };
 
     for (size_t i = 0; i < LEN(rows); i++)

@@ -32,9 +32,9 @@ struct health {
     enum health_status status;
     int64_t last_check_us, last_success_us; /* wall clock; 0: never */
     int64_t consecutive, failures, requests;
-    int64_t network_run;                    /* how many of the consecutive failures, newest first, were network */
-    int64_t success_run;                    /* successes in a row, newest first */
-    double success_ms;                      /* their time in all, for the average */
+    int64_t network_run; /* how many of the consecutive failures, newest first, were network */
+    int64_t success_run; /* successes in a row, newest first */
+    double success_ms;   /* their time in all, for the average */
     struct {
         int64_t at_us;
         enum error_type type;

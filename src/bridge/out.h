@@ -21,14 +21,14 @@ struct out {
 void out_init(struct out *o, size_t max);
 void out_done(struct out *o); /* after out_take too; for AUTO(out_done) */
 
-void out_z(struct out *o, const char *z);           /* as it is */
-void out_raw(struct out *o, struct str s);          /* as it is */
-void out_str(struct out *o, struct str s);          /* a JSON string; {NULL, 0} prints null */
+void out_z(struct out *o, const char *z);  /* as it is */
+void out_raw(struct out *o, struct str s); /* as it is */
+void out_str(struct out *o, struct str s); /* a JSON string; {NULL, 0} prints null */
 void out_int(struct out *o, long long v);
 void out_bool(struct out *o, bool v);
-void out_real(struct out *o, double v);             /* two decimals as Python prints round(v, 2) */
-void out_time(struct out *o, int64_t us);           /* a naive stamp as a string; 0 prints null */
-void out_comma(struct out *o, size_t i);            /* "," unless i is 0 */
+void out_real(struct out *o, double v);   /* two decimals as Python prints round(v, 2) */
+void out_time(struct out *o, int64_t us); /* a naive stamp as a string; 0 prints null */
+void out_comma(struct out *o, size_t i);  /* "," unless i is 0 */
 
 /* The text, terminated, handed to the arena without a copy. */
 int out_take(struct out *o, struct arena *a, struct str *ret, struct err *e) MUST_CHECK;

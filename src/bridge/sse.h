@@ -22,4 +22,5 @@ void sse_done(struct sse *s);
  * answers other than 0 stops, and that is the result. ERR_LIMIT past max.
  */
 typedef int sse_fn(const char *event, struct str data, void *arg, struct err *e);
-CO int sse_feed(struct sse *s, struct str bytes, CO sse_fn *fn, void *arg, struct err *e) MUST_CHECK;
+CO int sse_feed(struct sse *s, struct str bytes, CO sse_fn *fn, void *arg, struct err *e)
+    MUST_CHECK;

@@ -45,7 +45,9 @@ TEST(events_are_read_whole_and_in_pieces_of_any_size)
         { ": comment\n\nid: 1\nretry: 5\ndata: a\n\n", "[|a]" },
         { "event: x\r\ndata: a\r\n\r\ndata: b\r\r", "[x|a][|b]" },
         { "event: only\n\ndata: a\n\n", "[|a]" },
-        { "\xef\xbb\xbf" "data: a\n\n", "[|a]" },
+        { "\xef\xbb\xbf"
+          "data: a\n\n",
+          "[|a]" },
         { "data: a\n\ndata: not ended\n", "[|a]" },
         { "", "" },
     };

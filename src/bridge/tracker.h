@@ -18,8 +18,8 @@ struct tracked {
     struct strmap_node node;
     struct tracked *next, *prev; /* in order of registration */
     struct health health;
-    uint64_t trial_ms;           /* unreachable: no trial at its own place before this (monotonic) */
-    bool dirty;                  /* differs from what is stored */
+    uint64_t trial_ms; /* unreachable: no trial at its own place before this (monotonic) */
+    bool dirty;        /* differs from what is stored */
     char id[];
 };
 
