@@ -25,11 +25,13 @@ struct http_client_conf {
     const char *proxy;                    /* NULL or "": none, whatever the environment says */
     const char *ca_file;                  /* NULL: the system's */
     long per_host;                        /* connections per host; 0 = 32; waiting calls queue in order */
-    long idle;                            /* kept idle connections in all; 0 = 256 */
+    long idle;                            /* kept connections in all; 0 = 256 */
 };
 int http_client_new(struct loop *loop, const struct http_client_conf *conf, struct http_client **ret,
                     struct err *e) MUST_CHECK;
-void http_client_free(struct http_client *c); /* no call may be under way */
+
+/* No call may be under way. Until then kept connections may keep loop_run() from returning. */
+void http_client_free(struct http_client *c);
 
 /* Why a call has no usable answer, for classification and texts. */
 enum http_fail {
@@ -55,8 +57,13 @@ struct http_call {
     size_t max_answer;       /* bytes of body after decoding; 0 = 16 MiB */
 };
 
+/*
+ * libcurl repeats a request by itself when a kept connection turns out dead: with methods other than
+ * GET, HEAD and OPTIONS only if nothing of it had been sent, else the call fails with HTTP_FAIL_RESET.
+ */
+
 struct http_answer {
-    int status;
+    int status; /* of a failed call: what its head said, 0 without one */
     const struct http_header *headers;
     size_t n_headers;
     struct str body; /* terminated copy in the arena; decoded from gzip/deflate */
@@ -75,6 +82,9 @@ CO int http_fetch(struct http_client *c, const struct http_call *call, struct ar
  * The same piece by piece. open returns once the answer's head is there (ret->body is empty);
  * read hands out bytes as they come (0 and *ret_n = 0 at the end) and holds the peer back when
  * nobody reads (at most HTTP_EXCHANGE_QUEUE bytes wait); close frees, aborting what is not finished.
+ * A read whose own deadline passes before the call's is -ERR_TIMEOUT with http_exchange_fail() still
+ * NONE: it may be tried again. Compression is not asked for, nor undone. The arena must outlive the
+ * exchange.
  */
 #define HTTP_EXCHANGE_QUEUE (64 * KIB)
 struct http_exchange;

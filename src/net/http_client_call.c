@@ -28,11 +28,11 @@ static bool named(const char *header, const char *name)
 }
 
 /* libcurl's list, built in the arena, where it lasts as long as the call. */
-static struct curl_slist *headers_of(const struct http_call *call, struct arena *a)
+static struct curl_slist *headers_of(const struct http_call *call, bool body, struct arena *a)
 {
     static char no_type[] = "Content-Type:", no_expect[] = "Expect:";
     struct curl_slist *nodes = arena_raw(a, (HEADERS_OUT_MAX + 2) * sizeof(*nodes));
-    bool typed = call->body.n == 0;
+    bool typed = !body;
     size_t n = 0;
 
     for (const char *const *h = call->headers; h && *h; h++) {
@@ -76,8 +76,8 @@ static void set_method(struct http_exchange *x, enum http_method method, bool bo
 
 static void set_options(struct http_exchange *x, const struct http_call *call)
 {
-    struct curl_slist *headers = headers_of(call, x->arena);
     bool body = call->body.n > 0 || takes_body(call->method);
+    struct curl_slist *headers = headers_of(call, body, x->arena);
     CURL *h = x->easy;
 
     curl_easy_setopt(h, CURLOPT_URL, call->url);
