@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli/cli.h"
+#include "test.h"
+
+static CO int nothing(struct cli *cli, const struct args *args, struct err *e)
+{
+    return 0;
+}
+
+static const struct cli_flag flags[] = { { "session", "ID", "" }, { "stream", NULL, "" } };
+static const struct cli_cmd call = { "agent call", "<name> <prompt>", 2,  2,
+                                     flags,        LEN(flags),        "", nothing };
+static const struct cli_cmd state = { "status", "", 0, 0, NULL, 0, "", nothing };
+const struct cli_cmd *const cli_commands[] = { &call, &state, NULL };
+
+#define ARGV(...) \
+    char *argv[] = { (char[]){ "chela" }, __VA_ARGS__, NULL }; \
+    int argc = (int)LEN(argv) - 1
+#define W(text) ((char[]){ text })
+
+TEST(flags_stand_before_or_after_the_command)
+{
+    ARGV(W("--json"), W("agent"), W("call"), W("--session"), W("s1"), W("bob"), W("hi"),
+         W("--state=/x"), W("--stream"));
+    const struct cli_cmd *cmd;
+    struct cli cli = { 0 };
+    struct args args = { 0 };
+    struct err e;
+
+    CHECK_INT(args_parse(&cli, argc, argv, &cmd, &args, &e), 0);
+    CHECK(cmd == &call && cli.json);
+    CHECK_STR(cli.state, "/x");
+    CHECK_INT(args.n_words, 2);
+    CHECK_STR(args.words[0], "bob");
+    CHECK_STR(args.words[1], "hi");
+    CHECK_STR(args_flag(cmd, &args, "session"), "s1");
+    CHECK(args_flag(cmd, &args, "stream"));
+}
+
+TEST(two_dashes_end_the_flags)
+{
+    ARGV(W("agent"), W("call"), W("bob"), W("--"), W("--stream"));
+    const struct cli_cmd *cmd;
+    struct cli cli = { 0 };
+    struct args args = { 0 };
+    struct err e;
+
+    CHECK_INT(args_parse(&cli, argc, argv, &cmd, &args, &e), 0);
+    CHECK_STR(args.words[1], "--stream");
+    CHECK(!args_flag(cmd, &args, "stream"));
+}
+
+TEST(what_cannot_be_meant_is_refused)
+{
+    static const char *const bad[][4] = {
+        { "agent", "fly", NULL },       { "agent", "call", "bob", NULL },
+        { "status", "--stream", NULL }, { "status", "--nonsense", NULL },
+        { "status", "extra", NULL },    { "status", "--state", NULL },
+    };
+
+    for (size_t i = 0; i < LEN(bad); i++) {
+        char *argv[6] = { W("chela") }, copies[4][32];
+        const struct cli_cmd *cmd;
+        struct cli cli = { 0 };
+        struct args args = { 0 };
+        struct err e;
+        int argc = 1;
+
+        for (; bad[i][argc - 1]; argc++) {
+            snprintf(copies[argc - 1], sizeof(copies[0]), "%s", bad[i][argc - 1]);
+            argv[argc] = copies[argc - 1];
+        }
+        CHECK_INT(args_parse(&cli, argc, argv, &cmd, &args, &e), -ERR_INVALID);
+    }
+}
