@@ -49,12 +49,12 @@ static bool is_digit(const struct scan *s, const char *at)
     return at < s->end && *at >= '0' && *at <= '9';
 }
 
-/* The four digits behind "\u"; false when they are not all there. */
+/* The four digits behind "\u"; false unless they are there and more text, as Python wants it. */
 static bool take_hex4(struct scan *s, unsigned *ret)
 {
     unsigned char bytes[2];
 
-    if (s->end - s->p < 4 || hex_parse((struct str){ s->p, 4 }, bytes, 2, NULL) < 0)
+    if (s->end - s->p < 5 || hex_parse((struct str){ s->p, 4 }, bytes, 2, NULL) < 0)
         return false;
     *ret = (unsigned)bytes[0] << 8 | bytes[1];
     s->p += 4;

@@ -4,7 +4,7 @@
  * number that went through here must read as it was written (Python's repr, the shortest text that
  * gives the same double).
  */
-#include <inttypes.h>
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -92,10 +92,11 @@ int json_write_str(struct buf *b, struct str s, struct err *e)
  * "15", 3. */
 static void shortest_digits(double v, char digits[32], int *ret_exponent)
 {
+    int precision = v < DBL_MIN ? 0 : 14; /* any 15 digits survive, but not in a subnormal */
     char text[40];
     char *e, *out = digits;
 
-    for (int precision = 14; precision <= 16; precision++) {
+    for (; precision <= 16; precision++) {
         fmt_z(text, sizeof(text), "%.*e", precision, v);
         if (strtod(text, NULL) == v)
             break;
