@@ -30,21 +30,33 @@ struct stream_addr {
     unsigned uid;
 };
 
-/* Take over a connected non-blocking fd. ready(arg) may free the stream. tls NULL: plain. */
+/*
+ * Take over a connected non-blocking fd. ready(arg) may free the stream. tls NULL: plain; with a
+ * server's context tls_name is NULL, with a client's it is the name or address to verify. The TLS
+ * handshake happens inside the first reads and writes.
+ */
 struct stream *stream_new(struct loop *loop, int fd, struct tls_context *tls, const char *tls_name,
                           void (*ready)(struct stream *s, unsigned events, void *arg), void *arg);
 
 /* 0 and *ret_n > 0 bytes; STREAM_AGAIN; STREAM_END (orderly end); <0 reset or TLS failure. */
 int stream_read(struct stream *s, void *p, size_t n, size_t *ret_n, struct err *e) MUST_CHECK;
 
-/* 0 and *ret_n bytes written (maybe fewer than given); STREAM_AGAIN. */
+/*
+ * 0 and *ret_n bytes written (maybe fewer than given); STREAM_AGAIN: the next call must begin with the
+ * same bytes, and may bring more behind them.
+ */
 int stream_writev(struct stream *s, const struct iovec *iov, int n_iov, size_t *ret_n,
                   struct err *e) MUST_CHECK;
 
-void stream_want(struct stream *s, unsigned events); /* LOOP_READ | LOOP_WRITE */
+/*
+ * LOOP_READ | LOOP_WRITE, what ready() is to be called for; nothing at first. Bytes that TLS has
+ * decrypted already count as readable when LOOP_READ is newly wanted; who keeps it wanted reads
+ * until STREAM_AGAIN.
+ */
+void stream_want(struct stream *s, unsigned events);
 bool stream_pending(const struct stream *s);         /* TLS holds decrypted bytes: read again */
 void stream_shutdown(struct stream *s);              /* tell the peer we are done writing */
-void stream_reset(struct stream *s);                 /* close with RST */
+void stream_reset(struct stream *s);                 /* make the coming stream_free() send a RST */
 void stream_free(struct stream *s);                  /* NULL is fine; closes the fd at the end of the turn */
 const struct stream_addr *stream_peer(const struct stream *s);
 
@@ -54,7 +66,10 @@ int listen_tcp(const char *host, unsigned short port, int backlog, int *ret_fd,
 int listen_unix(const char *path, int *ret_fd, struct err *e) MUST_CHECK; /* 0600; replaces a dead socket only */
 bool addr_is_loopback(const char *host); /* literal or "localhost" */
 
-/* Connect as a fiber: resolve (offload), try each address (happy: next after 250 ms), TLS handshake. */
+/*
+ * Connect as a fiber: resolve (offload), try each address (happy: next after 250 ms), TLS handshake.
+ * *ret has no owner's callback yet: stream_rebind() it. No outbound policy is applied here.
+ */
 CO int stream_connect(struct loop *loop, const char *host, unsigned short port, struct tls_context *tls,
                       uint64_t deadline_ms, struct stream **ret, struct err *e) MUST_CHECK;
 CO int stream_connect_unix(struct loop *loop, const char *path, struct stream **ret,
@@ -64,6 +79,7 @@ CO int stream_connect_unix(struct loop *loop, const char *path, struct stream **
 void stream_rebind(struct stream *s, void (*ready)(struct stream *s, unsigned events, void *arg),
                    void *arg);
 
+/* TLS 1.2 or newer. A context must outlive its streams. Errors name the file. */
 int tls_server_new(const char *cert_file, const char *key_file, struct tls_context **ret,
                    struct err *e) MUST_CHECK;
 int tls_client_new(const char *ca_file /* NULL: the system's */, struct tls_context **ret,
