@@ -20,7 +20,7 @@ REFUSED = [
     (re.compile(r"printf\([^;]*\"[^\"]*\b(SELECT|INSERT INTO|DELETE FROM|UPDATE)\b[^\"]*%"),
      "SQL built by printf"),
 ]
-DECLARED = re.compile(r"^(?:static\s+)?CO\s+[\w\s\*]*?\b([a-z_]\w*)\s*\(", re.M)
+DECLARED = re.compile(r"^(static\s+)?CO\s+(static\s+)?[\w\s\*]*?\b([a-z_]\w*)\s*\(", re.M)
 DEFINED = re.compile(
     r"^(?P<head>[A-Za-z_][^;{}#()=]*?\b(?P<name>[a-z_]\w*)\s*\([^;{}]*\))\s*\n\{(?P<body>.*?)^\}", re.M | re.S)
 
@@ -36,9 +36,10 @@ def main():
     sources = sorted((ROOT / "src").rglob("*.[ch]")) + sorted((ROOT / "include").rglob("*.h"))
     text = {p: p.read_text() for p in sources}
     bare = {p: strip(t) for p, t in text.items()}
-    waits = set()
-    for t in bare.values():
-        waits.update(DECLARED.findall(t))
+    everywhere, own = set(), {p: set() for p in sources}  # a static name counts in its file alone
+    for path, t in bare.items():
+        for before, after, name in DECLARED.findall(t):
+            (own[path] if before or after else everywhere).add(name)
     for path in sources:
         rel = path.relative_to(ROOT)
         if not text[path].startswith("/* SPDX-License-Identifier: MIT */"):
@@ -55,6 +56,8 @@ def main():
                     bad.append(f"{rel}:{number}: {what}")
         if path.suffix != ".c" or path.name.endswith("_test.c"):
             continue
+        static = set(re.findall(r"^static\s[\w\s\*]*?\b([a-z_]\w*)\s*\(", bare[path], re.M))
+        waits = own[path] | (everywhere - static)
         for found in DEFINED.finditer(bare[path]):
             name = found["name"]
             if name in waits:
@@ -65,7 +68,7 @@ def main():
                 bad.append(f"{rel}:{line}: {name}() waits in {', '.join(sorted(calls))}() but is not marked CO")
     for line in bad:
         print(line)
-    print(f"check_style: {len(sources)} files, {len(waits)} CO functions, {len(bad)} findings")
+    print(f"check_style: {len(sources)} files, {len(everywhere) + sum(map(len, own.values()))} CO functions, {len(bad)} findings")
     return 1 if bad else 0
 
 
