@@ -133,6 +133,7 @@ struct http_dialect {
                   const char *where /* "body" or "query" */);
     bool slash_redirect; /* one trailing slash too many: 307 to the path without */
     bool head_is_get;    /* HEAD answers like GET without the body, else 405 */
+    bool options_answer; /* OPTIONS answers 204 with Allow, else 405 */
 };
 extern const struct http_dialect dialect_fastapi; /* {"detail": ...}, 422 in pydantic's form */
 extern const struct http_dialect dialect_plain;   /* {"error": "..."}, 400 */
