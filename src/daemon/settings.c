@@ -41,7 +41,7 @@ static const struct opt opts[] = {
         .doc = "Largest request line and headers together (431)."),
     ROW(OPT_SIZE, "limits.body", limits.body_bytes, "16M", .min = 1024, .max = 1LL << 30, .flags = OPT_LIVE,
         .doc = "Largest request body (413)."),
-    ROW(OPT_INT,  "limits.json_depth", limits.json_depth, "512", .min = 8, .max = 2000, .flags = OPT_LIVE,
+    ROW(OPT_INT,  "limits.json_depth", limits.json_depth, "512", .min = 8, .max = 512, .flags = OPT_LIVE,
         .doc = "Deepest nesting of a JSON body (400)."),
     ROW(OPT_MSEC, "limits.first_byte", limits.first_byte_ms, "10s", .min = 10, .max = 600000, .flags = OPT_LIVE,
         .doc = "Time for a whole request head to arrive (408)."),
