@@ -10,7 +10,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
-#include <zlib.h>
 
 #include "base/fiber.h"
 #include "base/str.h"
@@ -67,36 +66,58 @@ static void reset(struct session *s)
     setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
 }
 
-/* Compressed zeros: 8 MiB in 8 KiB. */
-static size_t make_bomb(unsigned char *out, size_t size)
-{
-    static unsigned char zeros[64 * 1024];
-    z_stream z = { 0 };
+/* Bits of a deflate stream, lowest first. */
+struct bits {
+    unsigned char *out;
+    size_t n; /* bits */
+};
 
-    deflateInit2(&z, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY);
-    z.next_out = out;
-    z.avail_out = (unsigned)size;
-    for (int i = 0; i < 128; i++) {
-        z.next_in = zeros;
-        z.avail_in = sizeof(zeros);
-        deflate(&z, i == 127 ? Z_FINISH : Z_NO_FLUSH);
-    }
-    deflateEnd(&z);
-    return z.total_out;
+static void put_bits(struct bits *b, unsigned value, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++, b->n++)
+        b->out[b->n / 8] |= (unsigned char)((value >> i & 1) << b->n % 8);
 }
 
-static size_t gzip(const char *text, unsigned char *out, size_t size)
+/* A gzip member whose one block of fixed Huffman codes repeats a zero 8 million times. */
+static size_t make_bomb(unsigned char *out)
 {
-    z_stream z = { 0 };
+    static const unsigned char head[10] = { 0x1f, 0x8b, 8 };
+    struct bits b = { out, 8 * sizeof(head) };
 
-    deflateInit2(&z, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY);
-    z.next_in = (unsigned char *)(uintptr_t)text;
-    z.avail_in = (unsigned)strlen(text);
-    z.next_out = out;
-    z.avail_out = (unsigned)size;
-    deflate(&z, Z_FINISH);
-    deflateEnd(&z);
-    return z.total_out;
+    memcpy(out, head, sizeof(head));
+    put_bits(&b, 3, 3);    /* last block, fixed codes */
+    put_bits(&b, 0x0c, 8); /* literal 0, its code reversed */
+    for (int i = 0; i < 32514; i++) {
+        put_bits(&b, 0xa3, 8); /* length 258 */
+        put_bits(&b, 0, 5);    /* distance 1 */
+    }
+    put_bits(&b, 0, 7); /* end of block */
+    return b.n / 8 + 9;
+}
+
+static void put_le32(unsigned char *out, uint32_t v)
+{
+    for (int i = 0; i < 4; i++)
+        out[i] = (unsigned char)(v >> 8 * i);
+}
+
+/* A gzip member with one stored block. */
+static size_t make_gzip(const char *text, unsigned char *out)
+{
+    static const unsigned char head[11] = { 0x1f, 0x8b, 8, [10] = 1 };
+    uint32_t crc = ~0u, n = (uint32_t)strlen(text);
+
+    memcpy(out, head, sizeof(head));
+    put_le32(out + 11, n | ~n << 16);
+    memcpy(out + 15, text, n);
+    for (uint32_t i = 0; i < n; i++) {
+        crc ^= (unsigned char)text[i];
+        for (int bit = 0; bit < 8; bit++)
+            crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
+    }
+    put_le32(out + 15 + n, ~crc);
+    put_le32(out + 19 + n, n);
+    return 23 + n;
 }
 
 static int play_hang(struct session *s, struct str body)
@@ -180,14 +201,14 @@ static int play_gzip(struct session *s, struct str body)
 {
     unsigned char out[256];
 
-    return answer(s, "Content-Encoding: gzip\r\n", out, gzip("unzipped text", out, sizeof(out)));
+    return answer(s, "Content-Encoding: gzip\r\n", out, make_gzip("unzipped text", out));
 }
 
 static int play_bomb(struct session *s, struct str body)
 {
     static unsigned char out[64 * 1024];
 
-    return answer(s, "Content-Encoding: gzip\r\n", out, make_bomb(out, sizeof(out)));
+    return answer(s, "Content-Encoding: gzip\r\n", out, make_bomb(out));
 }
 
 static int play_interim(struct session *s, struct str body)

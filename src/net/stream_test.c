@@ -186,14 +186,14 @@ DEFINE_AUTO(stream_free, struct stream *);
 
 CO static int echo(struct rig *rig, struct stream *s, struct err *e)
 {
-    char piece[20000];
+    AUTO(free) char *piece = xmalloc(20000);
     struct iovec iov;
     size_t n;
     int r;
 
     if (rig->slow && (r = fiber_sleep(50, e)) < 0)
         return r;
-    while ((r = co_read(s, piece, sizeof(piece), &n, e)) == 0) {
+    while ((r = co_read(s, piece, 20000, &n, e)) == 0) {
         iov = (struct iovec){ piece, n };
         r = co_write(s, &iov, 1, e);
         if (r < 0)
