@@ -25,7 +25,7 @@ const char *conf_keep(struct conf *c, const char *text)
             return kept->z;
     }
     kept = arena_raw(&c->arena, sizeof(*kept) + strlen(text) + 1);
-    strcpy(kept->z, text);
+    memcpy(kept->z, text, strlen(text) + 1);
     kept->next = c->texts;
     c->texts = kept;
     return kept->z;

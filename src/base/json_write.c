@@ -102,7 +102,7 @@ static void shortest_digits(double v, char digits[32], int *ret_exponent)
             break;
     }
     e = strchr(text, 'e');
-    *ret_exponent = atoi(e + 1);
+    *ret_exponent = (int)strtol(e + 1, NULL, 10);
     for (const char *p = text; p < e; p++) {
         if (*p >= '0' && *p <= '9')
             *out++ = *p;
