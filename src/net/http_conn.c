@@ -9,9 +9,10 @@
  * answer has been written.
  *
  * While a handler runs the read side stays watched, so that a peer who goes away cancels it.
- * A peer that shuts down only its sending side cannot be told from one that went (both are a FIN):
- * once the whole request has been read and the handler waits, an end of the stream is taken as
- * "gone". An end that is seen only after the handler has answered does no harm to the answer.
+ * A peer that only shuts down its sending side cannot be told from one that went: both send a FIN.
+ * So an end of the stream behind a whole request counts as "gone" once HTTP_HALF_MS have passed
+ * without an answer (CONN_HALF), at once in a streamed answer, and before that as a half-close:
+ * what is answered quickly reaches those who pipe a request into a socket and shut it.
  */
 #include "base/log.h"
 #include "net/http_int.h"
@@ -79,11 +80,17 @@ static const struct step {
 
     [CONN_RUN][EV_ANSWER]    = { answer,        CONN_SEND   },
     [CONN_RUN][EV_BEGIN]     = { nothing,       CONN_STREAM },
-    [CONN_RUN][EV_END]       = { abandon,       CONN_GONE   },
+    [CONN_RUN][EV_END]       = { nothing,       CONN_HALF   },
     [CONN_RUN][EV_RESET]     = { abandon,       CONN_GONE   },
     [CONN_RUN][EV_EXPIRE]    = { out_of_time,   CONN_RUN    },
     [CONN_RUN][EV_ABORT]     = { abandon,       CONN_GONE   },
     [CONN_RUN][EV_TAKE]      = { nothing,       CONN_GONE   },
+
+    [CONN_HALF][EV_ANSWER]   = { answer,        CONN_SEND   },
+    [CONN_HALF][EV_BEGIN]    = { nothing,       CONN_STREAM },
+    [CONN_HALF][EV_RESET]    = { abandon,       CONN_GONE   },
+    [CONN_HALF][EV_EXPIRE]   = { abandon,       CONN_GONE   },
+    [CONN_HALF][EV_ABORT]    = { abandon,       CONN_GONE   },
 
     [CONN_STREAM][EV_DONE]   = { finish_stream, CONN_SEND   },
     [CONN_STREAM][EV_END]    = { abandon,       CONN_GONE   },
@@ -158,6 +165,9 @@ uint64_t http_conn_limit_ms(const struct http_server *s, enum conn_state state)
         break;
     case CONN_RUN:
         ms = l->request_ms;
+        break;
+    case CONN_HALF:
+        ms = HTTP_HALF_MS;
         break;
     case CONN_STREAM:
     case CONN_SEND:
@@ -234,7 +244,6 @@ static void next(struct http_conn *c)
 {
     struct http_job *job = c->job;
 
-    c->served = true;
     if (job->in_n > job->consumed) {
         http_job_next(job);
         return;
@@ -512,7 +521,7 @@ static unsigned wants(const struct http_conn *c)
     case CONN_RUN:
         return room ? LOOP_READ : 0; /* a peer that fills the pipe meanwhile is not watched */
     case CONN_STREAM:
-        return (room ? LOOP_READ : 0) | (job->out_body.n > 0 ? LOOP_WRITE : 0);
+        return (room && !c->ended ? LOOP_READ : 0) | (job->out_body.n > 0 ? LOOP_WRITE : 0);
     case CONN_SEND:
         return LOOP_WRITE;
     }
@@ -597,10 +606,13 @@ static void on_readable(struct http_conn *c)
         r = read_some(c, &e);
         if (r == STREAM_AGAIN)
             return;
-        if (r != 0)
-            step(c, r == STREAM_END ? EV_END : EV_RESET);
-        else
+        if (r == 0) {
             pump(c);
+            continue;
+        }
+        c->ended = true;
+        step(c, r == STREAM_END ? EV_END : EV_RESET);
+        watch(c);
     } while (c->state != CONN_GONE && (c->wanted & LOOP_READ) && stream_pending(c->stream));
 }
 
@@ -678,7 +690,7 @@ void http_conn_abort(struct http_conn *c)
 
 bool http_conn_begin(struct http_conn *c)
 {
-    if (c->state != CONN_RUN)
+    if (c->state != CONN_RUN && c->state != CONN_HALF)
         return false;
     step(c, EV_BEGIN);
     return true;

@@ -23,6 +23,7 @@ enum conn_state {
     CONN_HEAD,   /* waiting for a whole head; a fresh connection begins here */
     CONN_BODY,   /* waiting for the rest of a body */
     CONN_RUN,    /* the handler has it */
+    CONN_HALF,   /* the same, but the peer has ended its sending side, or went */
     CONN_STREAM, /* the handler is streaming its answer */
     CONN_SEND,   /* the answer, or its rest, is being written */
     CONN_LINGER, /* answered for good; reading on so that the peer can read the answer */
@@ -38,6 +39,7 @@ enum {
     HTTP_DRAIN_MAX = 64 * 1024, /* body bytes read and dropped to keep a refused connection */
     HTTP_LINGER_MAX = 64 * 1024 * 1024, /* the same when it is closed afterwards */
     HTTP_LINGER_MS = 2000,
+    HTTP_HALF_MS = 1000, /* how long a handler goes on for a peer that has ended its side */
 };
 
 struct http_link { /* of a list in order of time */
@@ -90,7 +92,7 @@ struct http_conn {
     uint64_t stamp_ms; /* since when it waits for what its state waits for */
     size_t lingered;
     unsigned char state, wanted;
-    bool served; /* a request has been read: silence is idleness */
+    bool ended; /* the peer has ended its sending side */
     bool tls;
 };
 

@@ -89,10 +89,8 @@ static int row_init(struct row *row, const struct http_table *table, const struc
     row->table = table;
     if (!route->run || !route->doc || !route->doc[0] || route->need == 0)
         return err_set(e, ERR_INTERNAL, "route %s lacks run, doc or need", path);
-    if (route->method == HTTP_M_OTHER || !below_prefix(table, str_of(path)) ||
-        !cut(str_of(path), row->segments, &row->n))
-        return err_set(e, ERR_INTERNAL,
-                       "route %s has a bad path, or one outside its table's prefix", path);
+    if (route->method == HTTP_M_OTHER || !cut(str_of(path), row->segments, &row->n))
+        return err_set(e, ERR_INTERNAL, "route %s has no method or a bad path", path);
     for (size_t i = 0; i < row->n; i++) {
         row->param[i] = is_param(row->segments[i]);
         args += row->param[i];

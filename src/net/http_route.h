@@ -13,8 +13,8 @@
 struct http_router;
 
 /*
- * Check the tables (paths below their prefix and well formed, documented, need set, no two rows
- * alike) and prepare matching. The tables are borrowed.
+ * Check the tables (paths well formed, documented, need set, no two rows alike) and prepare
+ * matching. The tables are borrowed.
  */
 int http_router_new(const struct http_table *const *tables, size_t n, struct http_router **ret,
                     struct err *e) MUST_CHECK;

@@ -36,6 +36,11 @@ CO int http_stream_begin(struct http_req *req, int status, const char *type, str
     if (status)
         req->status = status;
     req->type = arena_strdup(req->arena, type);
+    if (str_starts(str_of(type), STR("text/event-stream"))) {
+        http_reply_header(req, "Cache-Control", "no-cache");
+        http_reply_header(req, "X-Accel-Buffering",
+                          "no"); /* nginx in front would hold events back */
+    }
     req->out = NULL;
     job->begun = true;
     job->chunked = job->head.minor > 0;
