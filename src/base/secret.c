@@ -69,6 +69,11 @@ void sha256(const void *p, size_t n, unsigned char out[SECRET_KEY])
     must(EVP_Digest(p, n, out, NULL, md_sha256, NULL), "sha256");
 }
 
+void sha1(const void *p, size_t n, unsigned char out[20])
+{
+    must(EVP_Digest(p, n, out, NULL, EVP_sha1(), NULL), "sha1");
+}
+
 void sha256_hex(struct str s, char out[2 * SECRET_KEY + 1])
 {
     unsigned char digest[SECRET_KEY];

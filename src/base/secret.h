@@ -19,6 +19,7 @@ void secret_wipe(void *p, size_t n);
 bool secret_eq(struct str a, struct str b);
 
 void sha256(const void *p, size_t n, unsigned char out[SECRET_KEY]);
+void sha1(const void *p, size_t n, unsigned char out[20]); /* RFC 6455 asks for it; guards nothing */
 void sha256_hex(struct str s, char out[2 * SECRET_KEY + 1]);
 
 /* A fresh 256-bit token in hex behind prefix ("chela_"), into out of strlen(prefix) + 65 bytes. */
