@@ -70,8 +70,8 @@ struct fiber_timers {
     uint64_t armed; /* what timer is set to; DEADLINE_NONE: not set */
 };
 
-#define FIBER_STACKS_KEPT 256 /* unused stacks of a loop that stay mapped */
-#define FIBER_STACKS_HOT  64  /* of these, the ones that keep their memory too */
+#define FIBER_STACKS_KEPT 1024 /* unused stacks of a loop that stay mapped */
+#define FIBER_STACKS_HOT  256  /* of these, the ones that keep their memory too */
 
 struct fiber_stacks {
     struct fiber_stack kept[FIBER_STACKS_KEPT];

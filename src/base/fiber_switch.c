@@ -119,7 +119,7 @@ static void machine_drop(void *sp)
 {
 }
 
-__attribute__((noinline)) static void machine_switch(void **save, void *sp)
+static inline void machine_switch(void **save, void *sp)
 {
     __asm__ volatile("leaq -128(%%rsp), %%rsp\n\t" /* step over the red zone */
                      "pushq %%rbp\n\t"
@@ -157,7 +157,7 @@ static void machine_drop(void *sp)
 {
 }
 
-__attribute__((noinline)) static void machine_switch(void **save, void *sp)
+static inline void machine_switch(void **save, void *sp)
 {
     register void **x0 __asm__("x0") = save;
     register void *x1 __asm__("x1") = sp;
