@@ -11,10 +11,15 @@
  * so one that fails harms no other. PostgreSQL: a real transaction on a pooled connection, retried
  * on 40001 and 40P01.
  *
- * Errors: ERR_CONFLICT a constraint said no (unique, foreign key); ERR_UNAVAILABLE the database is away
- * or the disk is full (nothing was written) ; ERR_INTERNAL a broken statement or file. A commit
- * whose outcome is unknown (connection lost in COMMIT) is ERR_UNAVAILABLE with STORE_UNSURE in the
- * tx result: callers look it up by key; see store_do().
+ * A transaction whose statement failed is over: later statements fail too, and nothing is written
+ * whatever the body returns. So "insert unless it is there" is ON CONFLICT, not a failed INSERT.
+ *
+ * Errors: ERR_CONFLICT a constraint said no (unique, foreign key); ERR_UNAVAILABLE the database is
+ * away, the disk is full or too many wait (nothing was written); ERR_INVALID a text that is not
+ * UTF-8 or holds a NUL; ERR_INTERNAL a broken statement or file.
+ * A connection to PostgreSQL lost in COMMIT is looked into when the server is back: the
+ * transaction's id tells whether it happened. If the server stays away, the answer is
+ * ERR_UNAVAILABLE and store_unsure() of it is true: it may have been written.
  */
 #pragma once
 
@@ -22,8 +27,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/arena.h"
 #include "base/fiber.h"
+#include "base/metric.h"
+#include "base/str.h"
 
 struct store;
 struct store_tx;
@@ -53,21 +59,47 @@ static inline struct sql_arg sql_z(const char *z)
     return z ? SQL_STR(str_of(z)) : SQL_NULL;
 }
 
+/* Returns 0 or more to commit (handed to the caller), less than 0 to undo all it did. */
 typedef int store_body(struct store_tx *tx, void *arg, struct err *e);
 
+/*
+ * One step of the schema, applied once, whole or not at all, in order of version. The text may hold
+ * many statements. Where pg is NULL, PostgreSQL gets the other text with the words INTEGER, BLOB
+ * and REAL turned into BIGINT, BYTEA and DOUBLE PRECISION, and without STRICT and WITHOUT ROWID. No
+ * column numbers itself. A migration that has been released is never changed: its SHA-256 is kept.
+ */
+struct store_migration {
+    int version;
+    const char *name;
+    const char *sqlite;
+    const char *pg;
+};
+
+/* The program's own, from src/store/sql. */
+extern const struct store_migration store_migrations[];
+extern const size_t store_migrations_len;
+
 struct store_conf {
-    const char *url;        /* "sqlite:PATH", "sqlite::memory:", or "postgres://..." / "postgresql://..." */
-    unsigned pool;          /* PostgreSQL connections, or SQLite reader threads (then at most 4); 0 = 20 */
-    uint64_t wait_ms;       /* how long a transaction waits for a connection or a lost database before ERR_UNAVAILABLE; 0 = 5 s */
-    unsigned queue;         /* transactions waiting; past it ERR_UNAVAILABLE at once; 0 = 8192 */
+    const char *url; /* "sqlite:PATH", "sqlite::memory:", "postgres://..." or "postgresql://..." */
+    unsigned pool;   /* PostgreSQL connections, or SQLite reader threads (then at most 4); 0 = 20 */
+    uint64_t wait_ms; /* how long a transaction waits for a connection or for a lost database
+                         before ERR_UNAVAILABLE; 0 = 5 s */
+    unsigned queue;   /* transactions waiting; past it ERR_UNAVAILABLE at once; 0 = 8192 */
+    const struct store_migration *migrations;
+    size_t n_migrations;
 };
 
 /*
- * Open and migrate. Blocking (start of the program, before the loop turns). ERR_UNAVAILABLE when PostgreSQL is away,
- * ERR_CONFLICT with a clear text when the schema is newer than this program.
+ * Open and migrate. Blocking (start of the program, before the loop turns). ERR_UNAVAILABLE when
+ * PostgreSQL is away; ERR_CONFLICT when the schema is newer than this program or one of its
+ * migrations was changed; ERR_INTERNAL when the file is damaged. loop may be NULL if only
+ * store_do_now() is going to be used.
  */
-int store_open(struct loop *loop, const struct store_conf *conf, struct store **ret, struct err *e) MUST_CHECK;
-void store_close(struct store *s); /* blocking; finishes what is queued; NULL is fine */
+int store_open(struct loop *loop, const struct store_conf *conf, struct store **ret, struct err *e)
+    MUST_CHECK;
+
+/* Blocking; finishes what is queued. No fiber may still wait for it. NULL is fine. */
+void store_close(struct store *s);
 
 /* Run body durably; arg belongs to the store until this returns (cancel does not interrupt it). */
 CO int store_do(struct store *s, store_body *body, void *arg, struct err *e) MUST_CHECK;
@@ -78,11 +110,14 @@ CO int store_read(struct store *s, store_body *body, void *arg, struct err *e) M
 /* Blocking forms for start-up, tools and tests; not on the loop's thread while it turns fibers. */
 int store_do_now(struct store *s, store_body *body, void *arg, struct err *e) MUST_CHECK;
 
-/* Inside a body: run one statement; each is called per row and may stop with a positive value (returned). */
+/* Inside a body: run one statement; each is called per row and may stop with a positive value
+ * (returned). */
 int store_run(struct store_tx *tx, const struct sql *sql, const struct sql_arg *args, size_t n_args,
               int (*each)(struct store_row *row, void *arg, struct err *e), void *arg,
               struct err *e) MUST_CHECK;
-int64_t store_changed(const struct store_tx *tx); /* rows the last store_run inserted, updated or deleted */
+
+/* Rows the last store_run() inserted, updated or deleted. */
+int64_t store_changed(const struct store_tx *tx);
 
 /* Columns count from 0. Text and blobs are valid inside each() only. */
 int64_t row_int(const struct store_row *row, int col);
@@ -93,13 +128,24 @@ bool row_is_null(const struct store_row *row, int col);
 /* Call with no arguments. */
 #define store_exec(tx, sql, e) store_run((tx), (sql), NULL, 0, NULL, NULL, (e))
 
-bool store_ok(const struct store *s);          /* did the last contact with the database succeed? Never waits. */
-CO int store_ping(struct store *s, struct err *e); /* a real round trip */
+/* Is e the ERR_UNAVAILABLE of a transaction that may have been committed all the same? */
+bool store_unsure(const struct err *e);
+
+bool store_ok(const struct store *s); /* did the last contact succeed? Never waits. */
+
+/* A real round trip; after a failed commit one that writes, so that it tells when that is over. */
+CO int store_ping(struct store *s, struct err *e) MUST_CHECK;
+
 const char *store_kind(const struct store *s); /* "sqlite" or "postgres" */
 extern struct metric *const store_metrics[];
 extern const size_t store_metrics_len;
 
-/* Offline: copy every table of an SQLite database into an empty PostgreSQL one, in one transaction, with
- * progress(table, rows, arg) after each table and each 10,000 rows. Blocking. */
-int store_copy(const char *from_url, const char *to_url, void (*progress)(const char *table, long long rows, void *arg),
-               void *arg, struct err *e) MUST_CHECK;
+/*
+ * Offline: copy every table of an SQLite database into an empty PostgreSQL one, in one transaction,
+ * with progress(table, rows, arg) (may be NULL) after each table and each 10,000 rows. Both must
+ * have this program's schema: the destination gets it here, the source from the program's start.
+ * Blocking. ERR_CONFLICT: the destination holds rows already, or the schemas differ.
+ */
+int store_copy(const char *from_url, const char *to_url,
+               void (*progress)(const char *table, long long rows, void *arg), void *arg,
+               struct err *e) MUST_CHECK;

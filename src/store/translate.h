@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * store/translate.h — the SQL that is written once, as PostgreSQL wants it. Pure; results are the
+ * caller's to free. Quoted text, quoted names and comments pass through untouched.
+ */
+#pragma once
+
+/* ?1 becomes $1. (SQLite would take $1 as a name, numbered by first appearance.) */
+char *translate_statement(const char *text);
+
+/*
+ * The words INTEGER, BLOB and REAL (in capitals) become BIGINT, BYTEA and DOUBLE PRECISION, and the
+ * table options STRICT and WITHOUT ROWID go.
+ */
+char *translate_schema(const char *text);

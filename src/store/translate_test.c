@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+#include "store/translate.h"
+
+#include <stdlib.h>
+
+#include "base/macro.h"
+#include "test.h"
+
+struct pair {
+    const char *in, *out;
+};
+
+static void check(char *(*translate)(const char *text), const struct pair *cases, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        AUTO(free) char *have = translate(cases[i].in);
+
+        CHECK_STR(have, cases[i].out);
+    }
+}
+
+TEST(parameters_become_those_of_postgresql)
+{
+    static const struct pair cases[] = {
+        { "", "" },
+        { "SELECT 1", "SELECT 1" },
+        { "SELECT ?1", "SELECT $1" },
+        { "SELECT ?2, ?1, ?2", "SELECT $2, $1, $2" },
+        { "INSERT INTO t VALUES (?1,?12)", "INSERT INTO t VALUES ($1,$12)" },
+        { "SELECT a ? 'b'", "SELECT a ? 'b'" },
+    };
+
+    check(translate_statement, cases, LEN(cases));
+}
+
+TEST(what_is_quoted_or_a_comment_is_left_alone)
+{
+    static const struct pair cases[] = {
+        { "SELECT '?1', ?1", "SELECT '?1', $1" },
+        { "SELECT 'it''s ?1', ?1", "SELECT 'it''s ?1', $1" },
+        { "SELECT '''', ?1, '?2'", "SELECT '''', $1, '?2'" },
+        { "SELECT \"a?1\" FROM t", "SELECT \"a?1\" FROM t" },
+        { "SELECT \"a\"\"?1\", ?1", "SELECT \"a\"\"?1\", $1" },
+        { "SELECT 1 -- ?1\n, ?1", "SELECT 1 -- ?1\n, $1" },
+        { "SELECT 1 /* '?1 */, ?1", "SELECT 1 /* '?1 */, $1" },
+        { "SELECT 1 -- it's\n, ?1", "SELECT 1 -- it's\n, $1" },
+        { "SELECT 3 - 1 / ?1", "SELECT 3 - 1 / $1" },
+        { "SELECT 'open ?1", "SELECT 'open ?1" },
+        { "SELECT 1 /* open ?1", "SELECT 1 /* open ?1" },
+    };
+
+    check(translate_statement, cases, LEN(cases));
+}
+
+TEST(types_of_the_schema_become_those_of_postgresql)
+{
+    static const struct pair cases[] = {
+        { "CREATE TABLE t (a INTEGER, b TEXT, c BLOB, d REAL);",
+          "CREATE TABLE t (a BIGINT, b TEXT, c BYTEA, d DOUBLE PRECISION);" },
+        { "a INTEGERS, BLOBBY x, MY_REAL", "a INTEGERS, BLOBBY x, MY_REAL" },
+        { "integer real", "integer real" },
+        { "DEFAULT 'INTEGER' -- a REAL one\n", "DEFAULT 'INTEGER' -- a REAL one\n" },
+        { "\"BLOB\" BLOB", "\"BLOB\" BYTEA" },
+    };
+
+    check(translate_schema, cases, LEN(cases));
+}
+
+TEST(table_options_of_sqlite_go)
+{
+    static const struct pair cases[] = {
+        { "CREATE TABLE t (a TEXT) STRICT;", "CREATE TABLE t (a TEXT);" },
+        { "CREATE TABLE t (a TEXT)\n  STRICT, WITHOUT ROWID;\n", "CREATE TABLE t (a TEXT);\n" },
+        { "CREATE TABLE t (a TEXT) WITHOUT ROWID, STRICT; x", "CREATE TABLE t (a TEXT); x" },
+        { "CREATE TABLE t (a TEXT) -- why\n STRICT;", "CREATE TABLE t (a TEXT);" },
+        { "CREATE TABLE t (a TEXT CHECK (a IN ('x', 'y')) ) STRICT;",
+          "CREATE TABLE t (a TEXT CHECK (a IN ('x', 'y')) );" },
+        { "CREATE TABLE STRICT (STRICT TEXT);", "CREATE TABLE STRICT (STRICT TEXT);" },
+        { "SELECT f(a) WITHOUT b", "SELECT f(a) WITHOUT b" },
+        { "SELECT (')') STRICTLY", "SELECT (')') STRICTLY" },
+    };
+
+    check(translate_schema, cases, LEN(cases));
+}
