@@ -75,5 +75,8 @@ void bridge_tables(struct bridge *b, struct http_table out[BRIDGE_TABLES]);
 size_t bridge_agent_count(const struct bridge *b);
 long long bridge_session_count(const struct bridge *b);
 
+/* Set the gauges among bridge_metrics; call it before they are printed. */
+void bridge_gauges(const struct bridge *b);
+
 extern struct metric *const bridge_metrics[];
 extern const size_t bridge_metrics_len;
