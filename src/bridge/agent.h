@@ -19,13 +19,13 @@ enum { AGENT_NAME_MAX = 512, AGENT_FALLBACKS_MAX = 64 };
 struct agent_spec {
     struct str name, host, protocol; /* protocol "http" or "https" */
     long long port;
-    struct str auth_token;           /* empty: none */
-    long long timeout_ms;            /* 0: the setting */
-    long long max_retries;           /* attempts in all; 0: the setting */
+    struct str auth_token; /* empty: none */
+    long long timeout_ms;  /* 0: the setting */
+    long long max_retries; /* attempts in all; 0: the setting */
     const struct str *fallbacks;
     size_t n_fallbacks;
     enum agent_api api;
-    bool context;                    /* send earlier messages of the session */
+    bool context; /* send earlier messages of the session */
 };
 
 struct agent {

@@ -282,7 +282,7 @@ static int delete_body(struct store_tx *tx, void *arg, struct err *e)
     return store_run(tx, &sql_forget, &name, 1, NULL, NULL, e);
 }
 
-CO static int delete(struct bridge *b, struct str name, struct err *e)
+CO static int delete (struct bridge *b, struct str name, struct err *e)
 {
     struct agent_entry *entry = agents_find(&b->agents, name);
     int r;
@@ -303,7 +303,7 @@ CO int bridge_unregister(struct bridge *b, struct str name, struct err *e)
     r = fiber_lane_enter(&b->registry, DEADLINE_NONE, e);
     if (r < 0)
         return r;
-    r = delete(b, name, e);
+    r = delete (b, name, e);
     fiber_lane_leave(&b->registry);
     return r;
 }

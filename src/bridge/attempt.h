@@ -5,7 +5,7 @@
 #include "bridge/call.h"
 
 struct attempt {
-    bool begun;               /* a piece of the answer has been passed on: no second try */
+    bool begun; /* a piece of the answer has been passed on: no second try */
     bool retriable;
     enum error_type type;     /* ERROR_NONE: text is the answer */
     struct str text, error;   /* in the arena */

@@ -17,10 +17,10 @@ struct bridge {
     struct tracker tracker;
     struct fiber_lane registry; /* who writes agents or health to the store */
     struct lanes sessions, keys;
-    long long n_sessions;  /* as far as we know; counted again by each sweep */
+    long long n_sessions; /* as far as we know; counted again by each sweep */
     int64_t last_sid;
-    unsigned n_calls;      /* running now */
-    bool dropping;         /* somebody is dropping sessions over the bound */
+    unsigned n_calls; /* running now */
+    bool dropping;    /* somebody is dropping sessions over the bound */
 
     struct fiber *sweeper, *flusher;
     uint64_t flush_due_ms; /* counters are to be written then; DEADLINE_NONE: all is stored */
@@ -72,6 +72,6 @@ CO int bridge_sweeper(void *arg, struct err *e);
 CO int sessions_drop_surplus(struct bridge *b, struct err *e) MUST_CHECK;
 
 /* Remove sessions idle since before the time; sessions with a call under way are not idle. */
-CO int sessions_cleanup(struct bridge *b, int64_t before_us, long long *ret_removed,
-                        struct err *e) MUST_CHECK;
+CO int sessions_cleanup(struct bridge *b, int64_t before_us, long long *ret_removed, struct err *e)
+    MUST_CHECK;
 CO int sessions_recount(struct bridge *b, struct err *e) MUST_CHECK;

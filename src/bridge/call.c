@@ -177,8 +177,8 @@ static void note_outcome(struct flow *f, struct str name, const struct attempt *
     if (last->type == ERROR_NONE) {
         moved = tracker_success(&b->tracker, one, last->latency_ms);
     } else {
-        moved = tracker_failure(&b->tracker, one, last->type, last->error, spent_ms,
-                                n_attempts - 1);
+        moved =
+            tracker_failure(&b->tracker, one, last->type, last->error, spent_ms, n_attempts - 1);
         if (one->health.status == HEALTH_UNREACHABLE)
             one->trial_ms = now_ms() + (uint64_t)b->conf->half_open_ms;
     }
@@ -206,8 +206,8 @@ static void take_outcome(struct flow *f, size_t i, const struct attempt *last)
         ret->error = (struct str){ 0 };
         return;
     }
-    ret->error = str_of(arena_printf(f->a, "All agents failed. Last error: " STR_FMT,
-                                     STR_ARG(last->error)));
+    ret->error =
+        str_of(arena_printf(f->a, "All agents failed. Last error: " STR_FMT, STR_ARG(last->error)));
 }
 
 /* Ask the i-th of the chain. *ret_stop: no other agent is to be asked. */
@@ -424,8 +424,8 @@ CO static int unknown_agent(struct flow *f, struct err *e)
             return r;
         }
     }
-    f->ret->error = str_of(
-        arena_printf(f->a, "Agent '" STR_FMT "' not registered", STR_ARG(f->req->agent)));
+    f->ret->error =
+        str_of(arena_printf(f->a, "Agent '" STR_FMT "' not registered", STR_ARG(f->req->agent)));
     f->ret->type = ERROR_UNKNOWN;
     return call_result_write(f->ret, f->a, e);
 }

@@ -49,7 +49,10 @@ struct call_result {
  * A client that leaves cancels the fiber: the turn then reads as interrupted. Store errors
  * (ERR_UNAVAILABLE) mean that nothing was promised.
  */
-enum { CALL_FOREIGN = 1, CALL_MISMATCH = 2 }; /* the session is another user's; the key has another body */
+enum {
+    CALL_FOREIGN = 1,
+    CALL_MISMATCH = 2
+}; /* the session is another user's; the key has another body */
 CO int bridge_call(struct bridge *b, const struct call_request *req, struct arena *a,
                    struct call_result *ret, struct err *e) MUST_CHECK;
 

@@ -36,7 +36,7 @@ struct exporting {
     struct arena arena; /* of one page */
     struct row_copy page[PAGE];
     size_t n_page;
-    int64_t done_seq;   /* of the session whose messages are being read */
+    int64_t done_seq; /* of the session whose messages are being read */
     json_t *messages;
     long long n;
 };
@@ -80,8 +80,7 @@ static int message_row(struct store_row *row, void *arg, struct err *e)
     json_object_set_new_nocheck(m, "role", text_of(row_str(row, 2)));
     json_object_set_new_nocheck(m, "content", text_of(row_str(row, 3)));
     json_object_set_new_nocheck(m, "agent", text_of(row_str(row, 4)));
-    if (row_int(row, 5) ||
-        (row_int(row, 0) > x->done_seq && str_eq_z(row_str(row, 2), "user")))
+    if (row_int(row, 5) || (row_int(row, 0) > x->done_seq && str_eq_z(row_str(row, 2), "user")))
         json_object_set_new_nocheck(m, "interrupted", json_true());
     json_array_append_new(x->messages, m);
     return 0;

@@ -13,9 +13,10 @@
 
 #include "bridge/bridge_int.h"
 
-struct export {
-    FILE *body;      /* a temporary file without a name: what stands between head and tail */
-    char head[128];  /* to be written before it */
+struct export
+{
+    FILE *body;     /* a temporary file without a name: what stands between head and tail */
+    char head[128]; /* to be written before it */
     const char *tail;
     long long n;
 };

@@ -146,16 +146,11 @@ static int put_record(struct store_tx *tx, const struct record *one, struct err 
 {
     const struct health *h = &one->health;
     const struct sql_arg args[] = {
-        SQL_STR(one->name),
-        SQL_Z(health_status_name(h->status)),
-        SQL_INT(h->last_check_us),
-        SQL_INT(h->last_success_us),
-        SQL_INT(h->consecutive),
-        SQL_INT(h->failures),
-        SQL_INT(h->requests),
-        SQL_INT(h->network_run),
-        SQL_INT(h->success_run),
-        SQL_REAL(h->success_ms),
+        SQL_STR(one->name),        SQL_Z(health_status_name(h->status)),
+        SQL_INT(h->last_check_us), SQL_INT(h->last_success_us),
+        SQL_INT(h->consecutive),   SQL_INT(h->failures),
+        SQL_INT(h->requests),      SQL_INT(h->network_run),
+        SQL_INT(h->success_run),   SQL_REAL(h->success_ms),
         SQL_Z(h->last_error),
     };
 

@@ -144,7 +144,8 @@ static int check(void *arg, struct err *e)
     if (!json_is_object(sessions))
         return err_set(e, ERR_INVALID, "'sessions' must be an object");
     x->v = arena_alloc(&x->arena, (json_object_size(sessions) + 1) * sizeof(*x->v));
-    json_object_keylen_foreach(sessions, key, key_len, value) {
+    json_object_keylen_foreach(sessions, key, key_len, value)
+    {
         r = read_session(x, (struct str){ key, key_len }, value, &x->v[x->n++], e);
         if (r < 0)
             return err_wrap(e, "session '%.60s'", key);
@@ -163,8 +164,8 @@ static int sid_row(struct store_row *row, void *arg, struct err *e)
 static int store_session(struct store_tx *tx, int64_t sid, const struct imported *s, struct err *e)
 {
     const struct sql_arg args[] = {
-        SQL_STR(s->session_id),   SQL_INT(sid),          SQL_STR(s->user_id),
-        SQL_INT(s->created_us),   SQL_INT(s->active_us), SQL_INT((int64_t)s->n_messages),
+        SQL_STR(s->session_id), SQL_INT(sid),          SQL_STR(s->user_id),
+        SQL_INT(s->created_us), SQL_INT(s->active_us), SQL_INT((int64_t)s->n_messages),
         SQL_STR(s->metadata),
     };
     int64_t old = 0;

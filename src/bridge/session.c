@@ -93,7 +93,7 @@ int message_put(struct store_tx *tx, int64_t sid, int64_t seq, const struct mess
                 struct err *e)
 {
     const struct sql_arg args[] = {
-        SQL_INT(sid),         SQL_INT(seq),      SQL_INT(m->at_us),       SQL_STR(m->role),
+        SQL_INT(sid),        SQL_INT(seq),      SQL_INT(m->at_us),       SQL_STR(m->role),
         SQL_STR(m->content), SQL_STR(m->agent), SQL_INT(m->interrupted),
     };
 

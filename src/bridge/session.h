@@ -27,13 +27,13 @@ enum turn_outcome {
 
 struct turn {
     /* in */
-    struct str session_id;  /* empty: only the key is looked up */
-    struct str user_id;     /* empty: whoever's session it is; anonymous makes it */
+    struct str session_id; /* empty: only the key is looked up */
+    struct str user_id;    /* empty: whoever's session it is; anonymous makes it */
     struct str prompt;
     const json_t *metadata; /* merged at the top level; NULL: none */
     struct str key, hash;   /* of an Idempotency-Key; key empty: none */
     int64_t now_us;
-    int64_t new_sid;        /* if the session is made */
+    int64_t new_sid; /* if the session is made */
     long long messages_max;
     long long context_messages, context_bytes; /* earlier messages wanted; 0: none */
     struct arena *arena;

@@ -285,9 +285,8 @@ CO int bridge_sweeper(void *arg, struct err *e)
     while (!b->stopping) {
         long long every_ms = b->conf->sweep_every_ms;
 
-        r = fiber_sleep((uint64_t)(every_ms > 0 && every_ms < SLEEP_MAX_MS ? every_ms
-                                                                           : SLEEP_MAX_MS),
-                        e);
+        r = fiber_sleep(
+            (uint64_t)(every_ms > 0 && every_ms < SLEEP_MAX_MS ? every_ms : SLEEP_MAX_MS), e);
         if (r < 0)
             return 0; /* cancelled: the bridge stops */
         every_ms = b->conf->sweep_every_ms;
