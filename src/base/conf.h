@@ -20,12 +20,14 @@ enum opt_flags { OPT_LIVE = 1 << 0 /* takes effect on reload */, OPT_SECRET = 1 
 struct opt {
     const char *name; /* "gateway.port": section, dot, key */
     enum opt_kind kind;
-    size_t offset;    /* into the program's settings struct: char * for OPT_STR, long long else */
-    const char *def;  /* in file syntax, so it is checked by the same parser */
+    size_t offset;      /* into the program's settings struct: char * for OPT_STR, long long else */
+    const char *def;    /* in file syntax, so it is checked by the same parser */
     long long min, max; /* of numbers, in ms or bytes for those; both 0: unbounded */
     unsigned flags;
-    const char *env;  /* further variables besides CHELA_SECTION_KEY, comma-separated, first set one wins;
-                       * "NAME:h" puts the unit behind a value that is a bare number (hours here) */
+    /* Further variables besides CHELA_SECTION_KEY, comma-separated; the first one set wins, an
+     * empty one is not set. "NAME:h" puts the unit behind a value that is a bare number (hours
+     * here). */
+    const char *env;
     const char *const *one_of; /* NULL-terminated, for OPT_STR */
     const char *doc;
 };

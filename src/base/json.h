@@ -14,15 +14,22 @@
 
 /* Where and why a text is not JSON. */
 struct json_fail {
-    enum { JSON_FAIL_SYNTAX, JSON_FAIL_DEPTH, JSON_FAIL_UNICODE, JSON_FAIL_NUMBER, JSON_FAIL_EMPTY } kind;
+    enum {
+        JSON_FAIL_SYNTAX,
+        JSON_FAIL_DEPTH,
+        JSON_FAIL_UNICODE,
+        JSON_FAIL_NUMBER,
+        JSON_FAIL_EMPTY
+    } kind;
     size_t offset; /* in code points from the start, as Python counts */
     char text[96]; /* in the words of Python's json module where one fits */
 };
 
 /*
  * Parse one whole text, any value at the top. Duplicate keys: the last wins. Nesting deeper than
- * max_depth (checked by a scan before parsing; 512 at most), NaN, Infinity, lone surrogates and \u0000 are refused. Integers beyond 64 bit become
- * reals. On -ERR_INVALID *fail (may be NULL) says more.
+ * max_depth (checked by a scan before parsing; 512 at most), NaN, Infinity, lone surrogates and
+ * \u0000 are refused. Integers beyond 64 bit become reals. On -ERR_INVALID *fail (may be NULL) says
+ * more.
  * The document belongs to the arena; hold a reference (json_incref) to keep it longer.
  */
 int json_parse(struct str text, size_t max_depth, struct arena *a, json_t **ret,
@@ -32,9 +39,11 @@ int json_parse(struct str text, size_t max_depth, struct arena *a, json_t **ret,
 int json_write(const json_t *j, struct buf *b, struct err *e) MUST_CHECK;
 
 /* The same into the arena, at most max bytes. */
-int json_text(const json_t *j, size_t max, struct arena *a, struct str *ret, struct err *e) MUST_CHECK;
+int json_text(const json_t *j, size_t max, struct arena *a, struct str *ret, struct err *e)
+    MUST_CHECK;
 
-/* Append s as a JSON string with quotes (UTF-8 raw, control characters as \u00XX, \n \r \t \b \f short). */
+/* Append s as a JSON string with quotes: UTF-8 raw, control characters as \u00XX or short (\n \r \t
+ * \b \f), bytes that are not UTF-8 as U+FFFD. */
 int json_write_str(struct buf *b, struct str s, struct err *e) MUST_CHECK;
 
 /* Append a number: the shortest text that reads back as v ("0.1", "1e+16"); null if not finite. */

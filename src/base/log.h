@@ -20,7 +20,15 @@
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 enum log_format { LOG_AUTO, LOG_TEXT, LOG_JSON };
 
-enum log_kind { LOG_K_END, LOG_K_INT, LOG_K_STR, LOG_K_SLICE, LOG_K_REAL, LOG_K_BOOL, LOG_K_SECRET };
+enum log_kind {
+    LOG_K_END,
+    LOG_K_INT,
+    LOG_K_STR,
+    LOG_K_SLICE,
+    LOG_K_REAL,
+    LOG_K_BOOL,
+    LOG_K_SECRET
+};
 
 #define LOG_INT(v)    LOG_K_INT, (long long)(v)
 #define LOG_STR(z)    LOG_K_STR, (const char *)(z) /* NULL prints null */

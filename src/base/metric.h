@@ -23,9 +23,9 @@ struct metric {
     const char *name; /* "chela_http_requests_total" */
     enum metric_kind kind;
     const char *help;
-    const char *label;                        /* NULL: one value */
-    const char *values[METRIC_LABELS];        /* the label's values, in order */
-    _Atomic int64_t v[METRIC_LABELS];         /* counter or gauge; histogram: sum in µs */
+    const char *label;                 /* NULL: one value */
+    const char *values[METRIC_LABELS]; /* the label's values, in order */
+    _Atomic int64_t v[METRIC_LABELS];  /* counter or gauge; histogram: sum in µs */
     _Atomic int64_t buckets[METRIC_LABELS][METRIC_BUCKETS];
 };
 
@@ -45,5 +45,6 @@ static inline void metric_set(struct metric *m, unsigned label, int64_t n)
 /* One observation of a histogram, in microseconds. */
 void metric_observe(struct metric *m, unsigned label, int64_t us);
 
-/* All registered rows, in order of registration, plus the process's own (RSS, CPU, fds, start time). */
+/* All registered rows, in order of registration, and the process's own (memory, CPU, descriptors).
+ */
 int metric_print(struct buf *b, struct err *e) MUST_CHECK;

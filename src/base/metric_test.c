@@ -101,9 +101,9 @@ TEST(the_process_describes_itself)
         snprintf(line, sizeof(line), "\n%s ", names[i]);
         at = strstr(text, line);
         CHECK(at != NULL);
-        CHECK(atof(at + strlen(line)) >= 0);
+        CHECK(strtod(at + strlen(line), NULL) >= 0);
     }
-    CHECK(atof(strstr(text, "\nprocess_start_time_seconds ") + 28) > 1.7e9);
+    CHECK(strtod(strstr(text, "\nprocess_start_time_seconds ") + 28, NULL) > 1.7e9);
 }
 
 TEST(a_full_buffer_is_an_error)

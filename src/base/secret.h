@@ -19,16 +19,19 @@ void secret_wipe(void *p, size_t n);
 bool secret_eq(struct str a, struct str b);
 
 void sha256(const void *p, size_t n, unsigned char out[SECRET_KEY]);
-void sha1(const void *p, size_t n, unsigned char out[20]); /* RFC 6455 asks for it; guards nothing */
 void sha256_hex(struct str s, char out[2 * SECRET_KEY + 1]);
+
+/* RFC 6455 asks for it; guards nothing. */
+void sha1(const void *p, size_t n, unsigned char out[20]);
 
 /* A fresh 256-bit token in hex behind prefix ("chela_"), into out of strlen(prefix) + 65 bytes. */
 void token_new(const char *prefix, char *out);
 
 /*
  * AES-256-GCM. Sealed text is "v1." + key id (8 hex of SHA-256 of the key) + "." + hex of
- * nonce (12) ‖ ciphertext ‖ tag (16), so that keys can be told apart and rotated. `what` is bound in as associated data:
- * a ciphertext moved to another row does not open. Results live in the arena.
+ * nonce (12) ‖ ciphertext ‖ tag (16), so that keys can be told apart and rotated. `what` is bound
+ * in as associated data: a ciphertext moved to another row does not open. Results live in the
+ * arena.
  */
 int secret_seal(const unsigned char key[SECRET_KEY], struct str what, struct str plain,
                 struct arena *a, struct str *ret, struct err *e) MUST_CHECK;

@@ -25,6 +25,16 @@ TEST(sha256_gives_the_published_digests)
     CHECK_STR(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
+TEST(sha1_gives_the_published_digest)
+{
+    unsigned char digest[20];
+    char hex[41];
+
+    sha1("abc", 3, digest);
+    hex_format(digest, sizeof(digest), hex);
+    CHECK_STR(hex, "a9993e364706816aba3e25717850c26c9cd0d89d");
+}
+
 TEST(secrets_compare_whole)
 {
     CHECK(secret_eq(STR("abc"), STR("abc")));

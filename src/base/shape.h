@@ -48,16 +48,16 @@ struct shape_field {
     size_t offset;
     enum shape_kind kind;
     bool required;
-    bool nullable;   /* an explicit null counts as absent instead of being a wrong type */
-    bool secret;     /* never encoded, never logged; OpenAPI says writeOnly */
-    bool object;     /* SHAPE_JSON: must be an object */
-    bool omit;       /* encode: leave the key out when NULL (default: print null) */
-    bool coerce;     /* SHAPE_INT: also accept strings, booleans and whole floats, as pydantic does */
-    long long min;   /* of the number; of the string's length in code points; of the list's length */
-    long long max;   /* both 0: unbounded; below min: no upper bound. Coerced numbers beyond 64 bits
-                        count as the nearest one that fits */
-    int decimals;    /* SHAPE_REAL encode: round to this many places (Python's round + repr: 0.0, 123.45); 0 = as is */
-    const char *def; /* default in JSON syntax: "30", "\"http\"", "[]" */
+    bool nullable; /* an explicit null counts as absent instead of being a wrong type */
+    bool secret;   /* never encoded, never logged; OpenAPI says writeOnly */
+    bool object;   /* SHAPE_JSON: must be an object */
+    bool omit;     /* encode: leave the key out when NULL (default: print null) */
+    bool coerce;   /* numbers, booleans: also accept strings, whole floats, as pydantic does */
+    long long min; /* of the number; of the string's length in code points; of the list's length */
+    long long max; /* both 0: unbounded; below min: no upper bound. Coerced numbers beyond 64 bits
+                      count as the nearest one that fits */
+    int decimals;  /* SHAPE_REAL, encode: Python's round() to so many places; 0: as it is */
+    const char *def;           /* default in JSON syntax: "30", "\"http\"", "[]" */
     const char *const *one_of; /* NULL-terminated allowed strings */
     const struct shape *of;    /* SHAPE_OBJ, SHAPE_LIST */
     const char *doc;
@@ -95,39 +95,41 @@ struct shape {
         .name = schema, .size = sizeof(type), .fields = array, .n = LEN(array), __VA_ARGS__ \
     }
 
-/* One thing wrong with an input. type and msg are pydantic's (see vps docs); path below the body. */
+/* One thing wrong with an input, in pydantic's words; the place is told from the input down. */
 struct shape_issue {
     struct shape_issue *next;
     const char *type; /* "missing", "string_type", "less_than_equal", ... */
     const char *msg;
-    const char *field;     /* NULL: the value itself; "agents.0.host" inside lists and structs */
-    int index;             /* in a list, or -1 */
-    const char *ctx_key;   /* "ge", "le", "min_length", ..., or NULL */
+    const char *field;   /* NULL: the value itself; "agents.0.host" inside lists and structs */
+    int index;           /* in a list, or -1 */
+    const char *ctx_key; /* "ge", "le", "min_length", ..., or NULL */
     long long ctx_value;
-    const char *ctx_text;  /* instead of ctx_value when set */
-    const json_t *input;   /* the offending value; for "missing" the whole object */
+    const char *ctx_text; /* instead of ctx_value when set */
+    const json_t *input;  /* the offending value; for "missing" the whole object */
 };
 
 /*
  * Fill *ret (shape->size bytes, caller's) from in. Strings and lists point into in or the arena;
- * in must outlive *ret. Unknown keys are ignored. All issues are gathered, in the order of the fields;
- * any makes it -ERR_INVALID with the first one in e.
+ * in must outlive *ret. Unknown keys are ignored. All issues are gathered, in the order of the
+ * fields; any makes it -ERR_INVALID with the first one in e. ret_issues may be NULL. in as null (or
+ * NULL, an empty body) is one issue, "missing".
  */
 int shape_decode(const struct shape *shape, const json_t *in, struct arena *a, void *ret,
                  struct shape_issue **ret_issues, struct err *e) MUST_CHECK;
 
-/*
- * The same from text pairs (a query string): every value is a string first. Repeated name: the last wins.
- */
+/* The same from a query string: every value is text first; of a repeated name the last one wins,
+ * or all make up the list. */
 struct shape_pair {
     struct str name, value;
 };
 int shape_decode_pairs(const struct shape *shape, const struct shape_pair *pairs, size_t n,
-                       struct arena *a, void *ret, struct shape_issue **ret_issues,
-                       struct err *e) MUST_CHECK;
+                       struct arena *a, void *ret, struct shape_issue **ret_issues, struct err *e)
+    MUST_CHECK;
 
 /* Append value as compact JSON, fields in declared order, secret ones left out. */
-int shape_write(const struct shape *shape, const void *value, struct buf *b, struct err *e) MUST_CHECK;
+int shape_write(const struct shape *shape, const void *value, struct buf *b, struct err *e)
+    MUST_CHECK;
 
-/* JSON Schema (OpenAPI 3.1 flavour) of the shape; a new reference. Nested shapes become "#/components/schemas/<name>". */
+/* JSON Schema (OpenAPI 3.1 flavour) of the shape; a new reference. Nested shapes become
+ * "#/components/schemas/<name>". */
 json_t *shape_schema(const struct shape *shape);

@@ -31,7 +31,7 @@ void time_format_naive(int64_t us, char out[TIME_TEXT]);
 /* "2026-11-20T17:05:27.745Z" (JavaScript's toISOString). */
 void time_format_z(int64_t us, char out[TIME_TEXT]);
 
-/* ISO 8601 date-time with "T" or a space, 0 to 9 digits of fraction, no zone (= UTC), Z or ±hh:mm. */
+/* ISO 8601 date-time: "T" or a space, up to 9 digits of fraction; no zone (UTC), Z or ±hh:mm. */
 int time_parse(struct str s, int64_t *ret_us, struct err *e) MUST_CHECK;
 
 /* HTTP-date of RFC 9110 §5.6.7, IMF-fixdate only. */
