@@ -175,9 +175,35 @@ static void read_env(struct conf *c, struct conf_row *row, const char *const *en
     }
 }
 
+/*
+ * "CHELA_GATEWAY_PROT=1" is a mistake that nothing else would show. Only names of a section of ours
+ * are judged: other programs have variables that begin with CHELA_ too.
+ */
+static void warn_unknown(const struct conf *c, struct str variable)
+{
+    char own[ENV_NAME_MAX];
+    bool section = false;
+
+    for (size_t i = 0; i < c->n; i++) {
+        struct str prefix;
+
+        own_variable(c->rows[i].opt, own);
+        if (str_eq_z(variable, own))
+            return;
+        prefix = (struct str){ own, strlen("CHELA_") + strcspn(c->rows[i].opt->name, ".") + 1 };
+        section = section || str_starts(variable, prefix);
+    }
+    if (section)
+        log_warn("no setting has this variable, ignoring it", "variable", LOG_SLICE(variable));
+}
+
 int conf_env(struct conf *c, const char *const *environ_, struct err *e)
 {
     (void)e; /* values are checked by conf_apply, with all the others */
+    for (const char *const *entry = environ_; *entry; entry++) {
+        if (strncmp(*entry, "CHELA_", 6) == 0)
+            warn_unknown(c, (struct str){ *entry, strcspn(*entry, "=") });
+    }
     for (size_t i = 0; i < c->n; i++) {
         c->rows[i].given[OPT_FROM_ENV] = (struct conf_given){ 0 };
         read_env(c, &c->rows[i], environ_);

@@ -265,6 +265,23 @@ static void keep_warnings(enum log_level level, const char *line, void *arg)
         snprintf(warned, sizeof(warned), "%s", line);
 }
 
+TEST(a_variable_that_nearly_names_a_setting_is_warned_about)
+{
+    static const char *const near[] = { "CHELA_GATEWAY_PROT=hush", NULL };
+    static const char *const fine[] = { "CHELA_GATEWAY_PORT=1", "CHELA_URL=x", "CHELA_ROOMY=x",
+                                        "CHELA=x", NULL };
+
+    begin();
+    log_capture(keep_warnings, NULL);
+    warned[0] = '\0';
+    CHECK_INT(conf_env(conf, fine, &e), 0);
+    CHECK_STR(warned, "");
+    CHECK_INT(conf_env(conf, near, &e), 0);
+    CHECK(strstr(warned, "CHELA_GATEWAY_PROT") && !strstr(warned, "hush"));
+    log_capture(NULL, NULL);
+    end();
+}
+
 TEST(a_reload_changes_live_settings_and_names_the_others)
 {
     const char *name = file("[gateway]\nport = 1\n[room]\nwait = 1s\nname = one\n");
