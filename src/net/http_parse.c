@@ -176,7 +176,8 @@ static int on_value(http_parser *p, const char *at, size_t n)
  * The method has been read: http-parser knows only a list of them, so it is shown a known one
  * and then the bytes from the target on.
  */
-static int cut_fields(const char *target, const char *end, struct fields *f, struct err *e)
+static int cut_fields(const char *target, const char *end, struct fields *f, int *ret_status,
+                      struct err *e)
 {
     static const http_parser_settings settings = {
         .on_header_field = on_field,
@@ -192,8 +193,12 @@ static int cut_fields(const char *target, const char *end, struct fields *f, str
         http_parser_execute(&parser, &settings, target, n) == n &&
         HTTP_PARSER_ERRNO(&parser) == HPE_OK)
         return 0;
-    if (f->too_many)
+    if (f->too_many) {
+        *ret_status = 431;
         return err_set(e, ERR_LIMIT, "more than %d header lines", HTTP_HEADERS_MAX);
+    }
+    if (HTTP_PARSER_ERRNO(&parser) == HPE_INVALID_TRANSFER_ENCODING)
+        *ret_status = 501;
     return err_set(e, ERR_INVALID, "%s", http_errno_description(HTTP_PARSER_ERRNO(&parser)));
 }
 
@@ -367,11 +372,9 @@ int http_head_parse(struct str bytes, struct http_header *headers, struct http_h
     r = check_header_lines(&c, e);
     if (r < 0)
         return r;
-    r = cut_fields(target.p, c.end, &fields, e);
-    if (r < 0) {
-        *ret_status = r == -ERR_LIMIT ? 431 : 400;
+    r = cut_fields(target.p, c.end, &fields, ret_status, e);
+    if (r < 0)
         return r;
-    }
     h.n_headers = fields.n;
     h.method = method_of(h.method_text);
     for (size_t i = 0; i < fields.n; i++) {
