@@ -12,7 +12,10 @@
 #include "base/arena.h"
 #include "base/buf.h"
 
-/* Where and why a text is not JSON. */
+/* Values in one document: "{}" is two bytes of text and two hundred of memory. */
+#define JSON_VALUES_MAX (512 * 1024)
+
+/* Where and why a text is not JSON; JSON_FAIL_DEPTH also when there are too many values. */
 struct json_fail {
     enum {
         JSON_FAIL_SYNTAX,
@@ -27,10 +30,10 @@ struct json_fail {
 
 /*
  * Parse one whole text, any value at the top. Duplicate keys: the last wins. Nesting deeper than
- * max_depth (checked by a scan before parsing; 512 at most), NaN, Infinity, lone surrogates and
- * \u0000 are refused. Integers beyond 64 bit become reals. On -ERR_INVALID *fail (may be NULL) says
- * more.
- * The document belongs to the arena; hold a reference (json_incref) to keep it longer.
+ * max_depth (512 at most) and more than JSON_VALUES_MAX values, both checked by a scan before
+ * anything is built, NaN, Infinity, lone surrogates and \u0000 are refused. Integers beyond 64 bit
+ * become reals. On -ERR_INVALID *fail (may be NULL) says more. The document belongs to the arena;
+ * hold a reference (json_incref) to keep it longer.
  */
 int json_parse(struct str text, size_t max_depth, struct arena *a, json_t **ret,
                struct json_fail *fail, struct err *e) MUST_CHECK;

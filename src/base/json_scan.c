@@ -14,7 +14,7 @@
 
 struct scan {
     const char *start, *p, *end;
-    size_t depth, max_depth, big;
+    size_t depth, max_depth, values, big;
     unsigned char is_object[JSON_DEPTH_LIMIT / 8 + 1];
     struct json_fail *fail;
     struct err *e;
@@ -216,6 +216,8 @@ static int scan_value(struct scan *s, enum want *want)
     char c = s->p < s->end ? *s->p : '\0';
     int r;
 
+    if (s->values++ == JSON_VALUES_MAX)
+        return fail_at(s, s->p, JSON_FAIL_DEPTH, "Too many values");
     if (c == '{' || c == '[') {
         *want = c == '{' ? WANT_FIRST_KEY : WANT_FIRST_ITEM;
         return open_bracket(s, c == '{');

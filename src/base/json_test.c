@@ -169,6 +169,34 @@ TEST(depth_is_counted_in_brackets)
     arena_done(&arena);
 }
 
+/* "[1,1,...]" with n ones; its length. */
+static size_t list_of(char *text, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        memcpy(text + 1 + 2 * i, "1,", 2);
+    text[0] = '[';
+    text[2 * n] = ']';
+    return 2 * n + 1;
+}
+
+TEST(the_number_of_values_is_bounded)
+{
+    static char text[2 * JSON_VALUES_MAX + 1];
+    struct json_fail fail;
+    json_t *j;
+    size_t n;
+
+    arena_done(&arena);
+    n = list_of(text, JSON_VALUES_MAX - 1); /* the list is a value too */
+    CHECK_INT(json_parse((struct str){ text, n }, 9, &arena, &j, &fail, NULL), 0);
+    CHECK_INT(json_array_size(j), JSON_VALUES_MAX - 1);
+    n = list_of(text, JSON_VALUES_MAX);
+    CHECK_INT(json_parse((struct str){ text, n }, 9, &arena, &j, &fail, NULL), -ERR_INVALID);
+    CHECK_INT(fail.kind, JSON_FAIL_DEPTH);
+    CHECK_STR(fail.text, "Too many values");
+    arena_done(&arena);
+}
+
 TEST(strings_that_are_not_utf8_are_written_as_such_that_are)
 {
     struct buf b;

@@ -81,7 +81,17 @@ static int sync_dir(const char *path, struct err *e)
     return 0;
 }
 
-/* 0 also when somebody else made the file meanwhile. */
+/* Give the file its name unless the name is taken: then somebody else made the key meanwhile. */
+static int publish(const char *temporary, const char *path, struct err *e)
+{
+    if (link(temporary, path) == 0 || errno == EEXIST)
+        return 0;
+    /* A file system without links. The daemon's lock on the directory keeps others away there. */
+    if ((errno == EPERM || errno == EOPNOTSUPP) && rename(temporary, path) == 0)
+        return 0;
+    return err_sys(e, "link '%s'", path);
+}
+
 static int make_key(const char *path, struct err *e)
 {
     AUTO(close_fd) int fd = -1;
@@ -102,8 +112,8 @@ static int make_key(const char *path, struct err *e)
     }
     r = write_synced(fd, temporary, text, e);
     secret_wipe(text, sizeof(text));
-    if (r == 0 && link(temporary, path) < 0 && errno != EEXIST)
-        r = err_sys(e, "link '%s'", path);
+    if (r == 0)
+        r = publish(temporary, path, e);
     (void)unlink(temporary); /* worst case: a stray file that holds a key of ours, mode 0600 */
     return r < 0 ? r : sync_dir(path, e);
 }

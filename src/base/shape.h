@@ -95,6 +95,9 @@ struct shape {
         .name = schema, .size = sizeof(type), .fields = array, .n = LEN(array), __VA_ARGS__ \
     }
 
+/* Issues gathered from one input; those past it are left out. */
+#define SHAPE_ISSUES_MAX 100
+
 /* One thing wrong with an input, in pydantic's words; the place is told from the input down. */
 struct shape_issue {
     struct shape_issue *next;

@@ -13,6 +13,8 @@
 struct decode {
     struct arena *arena;
     struct shape_issue *first, **last;
+    struct shape_issue spare; /* takes what is said about those past SHAPE_ISSUES_MAX */
+    unsigned n_issues;
 };
 
 /* Where a value stands, for the issues about it. */
@@ -32,8 +34,12 @@ static const char *path_of(struct decode *d, const struct place *at)
 static struct shape_issue *add_issue(struct decode *d, const struct place *at, const json_t *in,
                                      const char *type, const char *msg)
 {
-    struct shape_issue *issue = arena_new(d->arena, struct shape_issue);
+    struct shape_issue *issue;
 
+    if (d->n_issues == SHAPE_ISSUES_MAX)
+        return &d->spare;
+    d->n_issues++;
+    issue = arena_new(d->arena, struct shape_issue);
     issue->type = type;
     issue->msg = msg;
     issue->field = path_of(d, at);

@@ -238,6 +238,27 @@ TEST(integers_are_coerced_as_pydantic_does)
     }
 }
 
+TEST(issues_are_bounded)
+{
+    struct shape_issue *issues = NULL, *i;
+    json_t *in = json_array();
+    static const struct shape_field fields[] = { FIELD(struct thing, fallbacks) };
+    static const struct shape shape = SHAPE(struct thing, "Strings", fields);
+    struct thing t;
+    int n = 0, r;
+
+    arena_done(&arena);
+    for (int k = 0; k < 1000; k++)
+        json_array_append_new(in, json_integer(k));
+    in = json_pack("{s:o}", "fallbacks", in);
+    r = shape_decode(&shape, in, &arena, &t, &issues, NULL);
+    for (i = issues; i; i = i->next)
+        n++;
+    json_decref(in);
+    CHECK_INT(r, -ERR_INVALID);
+    CHECK_INT(n, SHAPE_ISSUES_MAX);
+}
+
 struct query {
     int64_t hours, limit;
     bool all;
