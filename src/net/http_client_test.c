@@ -638,7 +638,7 @@ CO static int fails(struct http_client *c, struct arena *a, struct err *e)
         { "/nothing", HTTP_FAIL_RESET, ERR_UNAVAILABLE, 5000 },
         { "/badchunk", HTTP_FAIL_PROTOCOL, ERR_UNAVAILABLE, 5000, 200 },
         { "/garbage", HTTP_FAIL_PROTOCOL, ERR_UNAVAILABLE, 5000 },
-        { "/biglength", HTTP_FAIL_TOO_BIG, ERR_LIMIT, 5000 },
+        { "/biglength", HTTP_FAIL_TOO_BIG, ERR_LIMIT, 5000, 200 },
         { "/bigstream", HTTP_FAIL_TOO_BIG, ERR_LIMIT, 5000, 200 },
         { "/bomb", HTTP_FAIL_TOO_BIG, ERR_LIMIT, 5000, 200 },
         { "/headers", HTTP_FAIL_TOO_BIG, ERR_LIMIT, 5000 },
