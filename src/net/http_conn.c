@@ -457,7 +457,7 @@ static struct str rest_of(struct str s, size_t *skip)
     size_t n = *skip < s.n ? *skip : s.n;
 
     *skip -= n;
-    return (struct str){ s.p + n, s.n - n };
+    return n > 0 ? (struct str){ s.p + n, s.n - n } : s;
 }
 
 static struct iovec iovec_of(struct str s)

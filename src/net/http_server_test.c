@@ -1022,6 +1022,7 @@ static CO int shuts_down(struct err *e)
     CO_CHECK(fiber_join(asking, e) == 0);
     CO_CHECK(answered == 1);
     CO_CHECK(ends(&idle, e));
+    client_close(&c);
     CO_CHECK(client_open(&c, e) < 0);
     return 0;
 }
