@@ -335,6 +335,19 @@ void store_close(struct store *s)
     drop(s);
 }
 
+static void accept_job(struct store *s, struct store_job *job)
+{
+    s->waiting++;
+    metric_add(&store_metric_waiting, 0, 1);
+    s->ops->submit(s, job);
+}
+
+void store_taken(struct store *s, unsigned n)
+{
+    s->waiting -= n;
+    metric_add(&store_metric_waiting, 0, -(int64_t)n);
+}
+
 /* Queue the job, or say why not. */
 static int submit(struct store *s, struct store_job *job)
 {
@@ -348,8 +361,7 @@ static int submit(struct store *s, struct store_job *job)
         r = err_set(job->e, ERR_UNAVAILABLE, "%u transactions wait for the database already",
                     s->waiting);
     else
-        s->ops->submit(s, job);
-    metric_set(&store_metric_waiting, 0, s->waiting);
+        accept_job(s, job);
     pthread_mutex_unlock(&s->lock);
     return r;
 }

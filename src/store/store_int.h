@@ -84,6 +84,9 @@ struct store {
 void store_jobs_push(struct store_jobs *q, struct store_job *job);
 struct store_job *store_jobs_shift(struct store_jobs *q); /* NULL when empty */
 
+/* n jobs were taken off a queue; under the lock. */
+void store_taken(struct store *s, unsigned n);
+
 /* Hand finished jobs back to who waits for them; any store thread, without the lock. */
 void store_finish(struct store *s, struct store_job *jobs);
 

@@ -119,7 +119,7 @@ static unsigned take(struct sqlite_store *st, struct store_jobs *ret, unsigned m
         store_jobs_push(ret, store_jobs_shift(&st->writes));
         n++;
     }
-    st->s->waiting -= n;
+    store_taken(st->s, n);
     pthread_mutex_unlock(&st->s->lock);
     return n;
 }
@@ -237,7 +237,7 @@ static void *read_all(void *arg)
         struct store_job *job = store_jobs_shift(&st->reads);
 
         if (job) {
-            s->waiting--;
+            store_taken(s, 1);
             pthread_mutex_unlock(&s->lock);
             serve_read(st, &db, job);
             pthread_mutex_lock(&s->lock);
@@ -262,7 +262,6 @@ static void submit(struct store *s, struct store_job *job)
 {
     struct sqlite_store *st = s->impl;
 
-    s->waiting++;
     if (!job->read || st->memory) {
         store_jobs_push(&st->writes, job);
         if (st->writer_waits)

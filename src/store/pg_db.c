@@ -1,0 +1,647 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * PostgreSQL behind the store's transaction, over libpq.
+ *
+ * Statements are prepared once per connection with the types of their arguments: integers are
+ * int8, texts text, blobs bytea, reals float8; NULL leaves the type to the server until a value
+ * comes. Integers and reals travel as text, texts and blobs as they are; rows come back as text.
+ * What an SQLSTATE means for us is decided in judge(), the only place that knows them.
+ */
+#include "store/pg_db.h"
+
+#include <poll.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "store/pg_lib.h"
+#include "store/translate.h"
+
+#define ARGS_MAX 64  /* of one statement */
+#define SLOTS    256 /* of the statement table: a power of two, it grows */
+
+/* Of pg_type, fixed for ever */
+enum {
+    OID_BOOL = 16,
+    OID_BYTEA = 17,
+    OID_INT8 = 20,
+    OID_INT2 = 21,
+    OID_INT4 = 23,
+    OID_TEXT = 25,
+    OID_FLOAT4 = 700,
+    OID_FLOAT8 = 701,
+    OID_NUMERIC = 1700,
+};
+
+struct slot {
+    const struct sql *sql;
+    unsigned number; /* the server knows the statement as "s<number>"; 0: not yet */
+    Oid *types;
+    size_t n_types;
+};
+
+struct pg_db {
+    struct store_tx tx;
+    const struct pg_lib *pg;
+    PGconn *conn;
+    char *name;
+    struct slot *slots;
+    size_t n_slots, used;
+    unsigned numbers; /* of statements, never used twice */
+    bool open;        /* a transaction */
+    enum pg_verdict verdict;
+    struct pg_xid xid;
+};
+
+/* Errors */
+
+static enum pg_verdict judge(const char *state, enum err_code *ret_code)
+{
+    static const struct {
+        const char *prefix; /* the first that fits */
+        enum err_code code;
+        enum pg_verdict verdict;
+    } rows[] = {
+        { "40001", ERR_UNAVAILABLE, PG_AGAIN },  /* serialization_failure */
+        { "40P01", ERR_UNAVAILABLE, PG_AGAIN },  /* deadlock_detected */
+        { "23502", ERR_INTERNAL, PG_FAILED },    /* not_null_violation */
+        { "23514", ERR_INTERNAL, PG_FAILED },    /* check_violation */
+        { "23", ERR_CONFLICT, PG_FAILED },       /* integrity constraints */
+        { "25006", ERR_UNAVAILABLE, PG_FAILED }, /* read_only_sql_transaction */
+        { "08", ERR_UNAVAILABLE, PG_LOST },      /* connection exceptions */
+        { "57P", ERR_UNAVAILABLE, PG_LOST },     /* the server is being stopped */
+        { "53", ERR_UNAVAILABLE, PG_FAILED },    /* disk full, out of memory */
+        { "58", ERR_UNAVAILABLE, PG_FAILED },    /* input and output errors */
+        { "55P03", ERR_UNAVAILABLE, PG_FAILED }, /* lock_not_available */
+        { "57014", ERR_UNAVAILABLE, PG_FAILED }, /* query_canceled: an administrator's timeout */
+        { "54", ERR_LIMIT, PG_FAILED },          /* too long, too many columns */
+    };
+
+    for (size_t i = 0; i < LEN(rows); i++) {
+        if (strncmp(state, rows[i].prefix, strlen(rows[i].prefix)) == 0) {
+            *ret_code = rows[i].code;
+            return rows[i].verdict;
+        }
+    }
+    *ret_code = ERR_INTERNAL;
+    return PG_FAILED;
+}
+
+/* libpq ends its texts with a newline and goes on over several lines: the first tells. */
+static int first_line(const char *text)
+{
+    return (int)strcspn(text, "\n");
+}
+
+static int fail(struct pg_db *db, const PGresult *result, const char *what, struct err *e)
+{
+    const char *state = result ? db->pg->resultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
+    const char *text = result ? db->pg->resultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+    enum err_code code = ERR_UNAVAILABLE;
+
+    db->verdict = state ? judge(state, &code) : PG_FAILED;
+    if (db->pg->status(db->conn) != CONNECTION_OK)
+        db->verdict = PG_LOST;
+    if (db->verdict == PG_LOST)
+        code = ERR_UNAVAILABLE;
+    if (!text)
+        text = db->pg->errorMessage(db->conn);
+    return err_set(e, code, "%s: %.*s", what, first_line(text), text);
+}
+
+static bool good(const struct pg_db *db, const PGresult *result)
+{
+    ExecStatusType status = db->pg->resultStatus(result);
+
+    return status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
+}
+
+/* Run a text without parameters and forget its rows. */
+static int simple(struct pg_db *db, const char *what, const char *text, struct err *e)
+{
+    PGresult *result = db->pg->exec(db->conn, text);
+    int r = good(db, result) ? 0 : fail(db, result, what, e);
+
+    db->pg->clear(result);
+    return r;
+}
+
+/* Rows */
+
+struct pg_row {
+    struct store_row row;
+    const struct pg_lib *pg;
+    const PGresult *result;
+    int number;
+    struct arena scratch; /* decoded blobs of this row */
+};
+
+static const struct pg_row *cast(const struct store_row *row)
+{
+    return (const struct pg_row *)row;
+}
+
+static const char *value(const struct store_row *row, int col)
+{
+    return cast(row)->pg->getvalue(cast(row)->result, cast(row)->number, col);
+}
+
+static enum sql_kind kind(const struct store_row *row, int col)
+{
+    const struct pg_row *r = cast(row);
+
+    if (r->pg->getisnull(r->result, r->number, col))
+        return SQL_K_NULL;
+    switch (r->pg->ftype(r->result, col)) {
+    case OID_BOOL:
+    case OID_INT2:
+    case OID_INT4:
+    case OID_INT8:
+        return SQL_K_INT;
+    case OID_FLOAT4:
+    case OID_FLOAT8:
+    case OID_NUMERIC:
+        return SQL_K_REAL;
+    case OID_BYTEA:
+        return SQL_K_BLOB;
+    default:
+        return SQL_K_TEXT;
+    }
+}
+
+static int64_t integer(const struct store_row *row, int col)
+{
+    const char *text = value(row, col);
+    char *end;
+    int64_t v;
+
+    if (*text == 't')
+        return 1;
+    v = strtoll(text, &end, 10);
+    return *end == 'e' || *end == 'E' || *end == '.' ? (int64_t)strtod(text, NULL) : v;
+}
+
+static double real(const struct store_row *row, int col)
+{
+    return strtod(value(row, col), NULL);
+}
+
+static unsigned nibble(char c)
+{
+    return (unsigned)(c <= '9' ? c - '0' : c - 'a' + 10);
+}
+
+static struct str str(const struct store_row *row, int col)
+{
+    union {
+        const struct pg_row *in;
+        struct pg_row *out; /* the scratch space is ours to change */
+    } r = { .in = cast(row) };
+    const char *text = value(row, col);
+    size_t n = (size_t)r.in->pg->getlength(r.in->result, r.in->number, col);
+    char *bytes;
+
+    if (r.in->pg->getisnull(r.in->result, r.in->number, col))
+        return (struct str){ NULL, 0 };
+    if (r.in->pg->ftype(r.in->result, col) != OID_BYTEA || n < 2 || text[1] != 'x')
+        return (struct str){ text, n };
+    bytes = arena_raw(&r.out->scratch, n / 2);
+    for (size_t i = 1; i < n / 2; i++)
+        bytes[i - 1] = (char)(nibble(text[2 * i]) << 4 | nibble(text[2 * i + 1]));
+    return (struct str){ bytes, n / 2 - 1 };
+}
+
+static int each_row(struct pg_db *db, const PGresult *result,
+                    int (*each)(struct store_row *row, void *arg, struct err *e), void *arg,
+                    struct err *e)
+{
+    struct pg_row row = { { kind, integer, real, str }, db->pg, result, 0, { 0 } };
+    int n = db->pg->ntuples(result), r = 0;
+
+    for (row.number = 0; each && r == 0 && row.number < n; row.number++) {
+        r = each(&row.row, arg, e);
+        arena_reset(&row.scratch);
+    }
+    arena_done(&row.scratch);
+    return r;
+}
+
+/* Statements */
+
+struct params {
+    const char *values[ARGS_MAX];
+    int lengths[ARGS_MAX], formats[ARGS_MAX];
+    Oid types[ARGS_MAX];
+    char numbers[ARGS_MAX][32];
+};
+
+static void param(struct params *p, size_t i, const struct sql_arg *arg)
+{
+    static const Oid types[] = {
+        [SQL_K_NULL] = 0,        [SQL_K_INT] = OID_INT8,   [SQL_K_REAL] = OID_FLOAT8,
+        [SQL_K_TEXT] = OID_TEXT, [SQL_K_BLOB] = OID_BYTEA,
+    };
+    bool bytes = arg->kind == SQL_K_TEXT || arg->kind == SQL_K_BLOB;
+
+    p->types[i] = types[arg->kind];
+    p->formats[i] = bytes;
+    p->lengths[i] = bytes ? (int)arg->s.n : 0;
+    p->values[i] = NULL;
+    if (bytes)
+        p->values[i] = arg->s.p ? arg->s.p : "";
+    else if (arg->kind != SQL_K_NULL)
+        p->values[i] = p->numbers[i];
+    if (arg->kind == SQL_K_INT)
+        fmt_z(p->numbers[i], sizeof(p->numbers[i]), "%lld", (long long)arg->i);
+    if (arg->kind == SQL_K_REAL)
+        fmt_z(p->numbers[i], sizeof(p->numbers[i]), "%.17g", arg->r);
+}
+
+static struct slot *look(const struct pg_db *db, const struct sql *sql)
+{
+    size_t i = (size_t)(((uintptr_t)sql >> 3) * 0x9E3779B97F4A7C15u >> 32) & (db->n_slots - 1);
+
+    while (db->slots[i].sql && db->slots[i].sql != sql)
+        i = (i + 1) & (db->n_slots - 1);
+    return &db->slots[i];
+}
+
+static void grow(struct pg_db *db)
+{
+    struct slot *old = db->slots;
+    size_t n = db->n_slots;
+
+    db->n_slots = n ? 2 * n : SLOTS;
+    db->slots = xcalloc(db->n_slots, sizeof(*db->slots));
+    for (size_t i = 0; i < n; i++) {
+        if (old[i].sql)
+            *look(db, old[i].sql) = old[i];
+    }
+    free(old);
+}
+
+static bool fits(const struct slot *slot, const Oid *types, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (types[i] && types[i] != slot->types[i])
+            return false;
+    }
+    return true;
+}
+
+/* Types of arguments that were NULL until now become known: the statement is made anew. */
+static int forget(struct pg_db *db, struct slot *slot, struct err *e)
+{
+    char text[32];
+
+    fmt_z(text, sizeof(text), "DEALLOCATE s%u", slot->number);
+    slot->number = 0;
+    return simple(db, slot->sql->name, text, e);
+}
+
+static int prepare(struct pg_db *db, struct slot *slot, const Oid *types, size_t n, struct err *e)
+{
+    const struct sql *sql = slot->sql;
+    AUTO(free) char *text = translate_statement(sql->pg ? sql->pg : sql->text);
+    char name[16];
+    PGresult *result;
+    int r;
+
+    for (size_t i = 0; i < n; i++) {
+        if (types[i])
+            slot->types[i] = types[i];
+    }
+    fmt_z(name, sizeof(name), "s%u", ++db->numbers);
+    result = db->pg->prepare(db->conn, name, text, (int)n, slot->types);
+    r = good(db, result) ? 0 : fail(db, result, sql->name, e);
+    db->pg->clear(result);
+    if (r == 0)
+        slot->number = db->numbers;
+    return r;
+}
+
+static int acquire(struct pg_db *db, const struct sql *sql, const Oid *types, size_t n,
+                   struct slot **ret, struct err *e)
+{
+    struct slot *slot;
+    int r = 0;
+
+    if (4 * (db->used + 1) > 3 * db->n_slots)
+        grow(db);
+    slot = look(db, sql);
+    if (!slot->sql) {
+        slot->sql = sql;
+        slot->types = xcalloc(n + 1, sizeof(*slot->types));
+        slot->n_types = n;
+        db->used++;
+    }
+    if (slot->n_types != n)
+        return err_set(e, ERR_INTERNAL, "%s: %zu arguments given, %zu before", sql->name, n,
+                       slot->n_types);
+    if (slot->number && !fits(slot, types, n))
+        r = forget(db, slot, e);
+    if (r == 0 && !slot->number)
+        r = prepare(db, slot, types, n, e);
+    *ret = slot;
+    return r;
+}
+
+static int64_t changed(struct pg_db *db, PGresult *result)
+{
+    if (strncmp(db->pg->cmdStatus(result), "SELECT", 6) == 0)
+        return 0;
+    return strtoll(db->pg->cmdTuples(result), NULL, 10);
+}
+
+static int run(struct store_tx *tx, const struct sql *sql, const struct sql_arg *args,
+               size_t n_args, int (*each)(struct store_row *row, void *arg, struct err *e),
+               void *arg, struct err *e)
+{
+    struct pg_db *db = container_of(tx, struct pg_db, tx);
+    struct params p;
+    struct slot *slot;
+    PGresult *result;
+    char name[16];
+    int r;
+
+    if (n_args > ARGS_MAX)
+        return err_set(e, ERR_INTERNAL, "%s: more than %d arguments", sql->name, ARGS_MAX);
+    for (size_t i = 0; i < n_args; i++)
+        param(&p, i, &args[i]);
+    r = acquire(db, sql, p.types, n_args, &slot, e);
+    if (r < 0)
+        return r;
+    fmt_z(name, sizeof(name), "s%u", slot->number);
+    result = db->pg->execPrepared(db->conn, name, (int)n_args, p.values, p.lengths, p.formats, 0);
+    if (good(db, result)) {
+        tx->changed = changed(db, result);
+        r = each_row(db, result, each, arg, e);
+    } else {
+        r = fail(db, result, sql->name, e);
+    }
+    db->pg->clear(result);
+    return r;
+}
+
+static int script(struct store_tx *tx, const char *text, struct err *e)
+{
+    return simple(container_of(tx, struct pg_db, tx), "script", text, e);
+}
+
+/* Transactions */
+
+struct store_tx *pg_db_tx(struct pg_db *db)
+{
+    return &db->tx;
+}
+
+enum pg_verdict pg_db_verdict(const struct pg_db *db)
+{
+    return db->verdict;
+}
+
+struct pg_xid pg_db_xid(const struct pg_db *db)
+{
+    return db->xid;
+}
+
+int pg_db_begin(struct pg_db *db, enum store_metric_kind kind_, struct err *e)
+{
+    static const char *const texts[] = {
+        [STORE_WRITE] = "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_current_xact_id()",
+        [STORE_READ] = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+    };
+    PGresult *result = db->pg->exec(db->conn, texts[kind_]);
+    int r = good(db, result) ? 0 : fail(db, result, "begin", e);
+
+    db->xid.v = 0;
+    if (r == 0) {
+        db->open = true;
+        db->verdict = PG_FAILED;
+        if (kind_ == STORE_WRITE)
+            db->xid.v = strtoull(db->pg->getvalue(result, 0, 0), NULL, 10);
+    }
+    db->pg->clear(result);
+    return r;
+}
+
+int pg_db_commit(struct pg_db *db, struct err *e)
+{
+    PGresult *result = db->pg->exec(db->conn, "COMMIT");
+    int r = good(db, result) ? 0 : fail(db, result, "commit", e);
+
+    db->open = false;
+    if (r == 0 && strcmp(db->pg->cmdStatus(result), "COMMIT") != 0)
+        r = err_set(e, ERR_INTERNAL, "commit: the transaction had failed before");
+    db->pg->clear(result);
+    return r;
+}
+
+void pg_db_give_up(struct pg_db *db)
+{
+    if (db->open && db->pg->status(db->conn) == CONNECTION_OK)
+        db->pg->clear(db->pg->exec(db->conn, "ROLLBACK")); /* if it fails the connection is lost */
+    db->open = false;
+}
+
+int pg_db_fate(struct pg_db *db, struct pg_xid xid, struct err *e)
+{
+    static const struct {
+        const char *text;
+        int fate;
+    } rows[] = { { "committed", PG_COMMITTED },
+                 { "aborted", PG_ABORTED },
+                 { "in progress", PG_UNDER_WAY } };
+    char text[64];
+    PGresult *result;
+    int r = PG_FORGOTTEN;
+
+    fmt_z(text, sizeof(text), "SELECT pg_xact_status('%llu')", (unsigned long long)xid.v);
+    result = db->pg->exec(db->conn, text);
+    if (!good(db, result))
+        r = fail(db, result, "look up a commit", e);
+    for (size_t i = 0; r == PG_FORGOTTEN && i < LEN(rows); i++) {
+        if (strcmp(db->pg->getvalue(result, 0, 0), rows[i].text) == 0)
+            r = rows[i].fate;
+    }
+    db->pg->clear(result);
+    return r;
+}
+
+/* COPY */
+
+int pg_db_copy_begin(struct pg_db *db, const char *statement, struct err *e)
+{
+    PGresult *result = db->pg->exec(db->conn, statement);
+    int r = db->pg->resultStatus(result) == PGRES_COPY_IN ? 0 : fail(db, result, "copy", e);
+
+    db->pg->clear(result);
+    return r;
+}
+
+int pg_db_copy_put(struct pg_db *db, struct str bytes, struct err *e)
+{
+    return db->pg->putCopyData(db->conn, bytes.p, (int)bytes.n) == 1 ? 0
+                                                                     : fail(db, NULL, "copy", e);
+}
+
+int pg_db_copy_end(struct pg_db *db, struct err *e)
+{
+    PGresult *result;
+    int r = 0;
+
+    if (db->pg->putCopyEnd(db->conn, NULL) != 1)
+        return fail(db, NULL, "copy", e);
+    while ((result = db->pg->getResult(db->conn))) {
+        if (r == 0 && !good(db, result))
+            r = fail(db, result, "copy", e);
+        db->pg->clear(result);
+    }
+    return r;
+}
+
+/* Connecting */
+
+static void swallow(void *arg, const char *text)
+{
+    /* Notices ("table exists, skipping") are not for our standard error. */
+}
+
+static int check_url(const struct pg_lib *pg, const char *url, struct err *e)
+{
+    char *why = NULL; /* is not shown: it quotes the URL, and that may hold a password */
+    PQconninfoOption *options = pg->conninfoParse(url, &why);
+
+    pg->freemem(why);
+    if (!options)
+        return err_set(e, ERR_INVALID,
+                       "the database's URL is not one of PostgreSQL"
+                       " (postgres://user:password@host:port/database?options)");
+    pg->conninfoFree(options);
+    return 0;
+}
+
+static PGconn *start(const struct pg_lib *pg, const char *url)
+{
+    /* What stands before dbname is a default that the URL may overrule. */
+    static const char *const names[] = {
+        "application_name", "keepalives_idle",  "keepalives_interval",
+        "keepalives_count", "tcp_user_timeout", "target_session_attrs",
+        "dbname",           "client_encoding",  NULL,
+    };
+    const char *const values[] = {
+        "chela", "30", "10", "3", "60000", "read-write", url, "UTF8", NULL,
+    };
+
+    return pg->connectStartParams(names, values, 1);
+}
+
+/* One step of the handshake done: wait for the next. */
+static int wait_socket(struct pg_db *db, PostgresPollingStatusType want, uint64_t deadline_ms,
+                       struct err *e)
+{
+    struct pollfd fd = { .fd = db->pg->socket(db->conn) };
+    uint64_t now = now_ms();
+    int n;
+
+    fd.events = want == PGRES_POLLING_READING ? POLLIN : POLLOUT;
+    if (now >= deadline_ms)
+        return err_set(e, ERR_UNAVAILABLE, "connect to the database: no answer in time");
+    n = poll(&fd, 1, deadline_ms - now > 60000 ? 60000 : (int)(deadline_ms - now));
+    return n < 0 && errno != EINTR ? err_sys(e, "connect to the database") : 0;
+}
+
+static int shake_hands(struct pg_db *db, uint64_t deadline_ms, struct err *e)
+{
+    PostgresPollingStatusType want = PGRES_POLLING_WRITING;
+    const char *text;
+    int r;
+
+    while (want != PGRES_POLLING_OK) {
+        if (db->pg->status(db->conn) == CONNECTION_BAD || want == PGRES_POLLING_FAILED) {
+            text = db->pg->errorMessage(db->conn);
+            return err_set(e, ERR_UNAVAILABLE, "connect to the database: %.*s", first_line(text),
+                           text);
+        }
+        r = wait_socket(db, want, deadline_ms, e);
+        if (r < 0)
+            return r;
+        want = db->pg->connectPoll(db->conn);
+    }
+    return 0;
+}
+
+static int greet(struct pg_db *db, struct err *e)
+{
+    const char *encoding = db->pg->parameterStatus(db->conn, "server_encoding");
+
+    if (db->pg->serverVersion(db->conn) < 140000)
+        return err_set(e, ERR_INVALID, "PostgreSQL 14 or newer is needed, not %d",
+                       db->pg->serverVersion(db->conn) / 10000);
+    if (!encoding || strcmp(encoding, "UTF8") != 0)
+        return err_set(e, ERR_INVALID, "the database's encoding is %s, and must be UTF8",
+                       encoding ? encoding : "unknown");
+    db->name = xasprintf("%s on %s:%s", db->pg->db(db->conn), db->pg->host(db->conn),
+                         db->pg->port(db->conn));
+    /* What is acknowledged is on the disk, whatever the server is used to. */
+    return simple(db, "synchronous_commit",
+                  "SELECT set_config('synchronous_commit', 'on', false)"
+                  " WHERE current_setting('synchronous_commit') = 'off'",
+                  e);
+}
+
+int pg_db_open(const char *url, uint64_t deadline_ms, struct pg_db **ret, struct err *e)
+{
+    const struct pg_lib *pg;
+    struct pg_db *db;
+    int r;
+
+    r = pg_lib_load(&pg, e);
+    if (r == 0)
+        r = check_url(pg, url, e);
+    if (r < 0)
+        return r;
+    db = xcalloc(1, sizeof(*db));
+    db->pg = pg;
+    db->tx.run = run;
+    db->tx.script = script;
+    db->conn = start(pg, url);
+    if (!db->conn)
+        abort(); /* out of memory */
+    (void)pg->setNoticeProcessor(db->conn, swallow, NULL);
+    r = shake_hands(db, deadline_ms, e);
+    if (r == 0)
+        r = greet(db, e);
+    if (r < 0) {
+        pg_db_close(db);
+        return r;
+    }
+    metric_add(&store_metric_connections, 0, 1);
+    *ret = db;
+    return 0;
+}
+
+void pg_db_close(struct pg_db *db)
+{
+    if (!db)
+        return;
+    if (db->name)
+        metric_add(&store_metric_connections, 0, -1);
+    db->pg->finish(db->conn);
+    for (size_t i = 0; i < db->n_slots; i++)
+        free(db->slots[i].types);
+    free(db->slots);
+    free(db->name);
+    free(db);
+}
+
+bool pg_db_listening(const char *url)
+{
+    const struct pg_lib *pg;
+
+    return pg_lib_load(&pg, NULL) == 0 && pg->ping(url) == PQPING_OK;
+}
+
+const char *pg_db_name(const struct pg_db *db)
+{
+    return db->name;
+}
