@@ -79,7 +79,7 @@ CO int stream_connect_unix(struct loop *loop, const char *path, struct stream **
 void stream_rebind(struct stream *s, void (*ready)(struct stream *s, unsigned events, void *arg),
                    void *arg);
 
-/* TLS 1.2 or newer. A context must outlive its streams. Errors name the file. */
+/* TLS 1.2 or newer. Errors name the file. Streams keep a context alive after tls_context_free(). */
 int tls_server_new(const char *cert_file, const char *key_file, struct tls_context **ret,
                    struct err *e) MUST_CHECK;
 int tls_client_new(const char *ca_file /* NULL: the system's */, struct tls_context **ret,

@@ -30,6 +30,7 @@ struct tls_session {
 
 struct tls_context {
     SSL_CTX *ctx;
+    unsigned refs; /* the owner's and one of each stream */
     bool client;
     struct tls_session sessions[SESSIONS];
     unsigned next_session; /* the slot that is replaced next */
@@ -140,6 +141,7 @@ struct tls *tls_new(struct tls_context *context, int fd, const char *name)
     int ok;
 
     t->context = context;
+    context->refs++;
     t->ssl = SSL_new(context->ctx);
     ok = t->ssl && SSL_set_fd(t->ssl, fd);
     assert(ok); /* fails for lack of memory only */
@@ -163,6 +165,7 @@ void tls_free(struct tls *t)
     if (!t)
         return;
     SSL_free(t->ssl);
+    tls_context_free(t->context);
     free(t->name);
     free(t);
 }
@@ -300,6 +303,7 @@ static int context_new(const SSL_METHOD *method, bool client, struct tls_context
         signal(SIGPIPE, SIG_IGN);
     ERR_clear_error();
     c->client = client;
+    c->refs = 1;
     c->ctx = SSL_CTX_new(method);
     if (!c->ctx || !SSL_CTX_set_min_proto_version(c->ctx, TLS1_2_VERSION))
         return err_set(e, ERR_INTERNAL, "tls: %s", ssl_reason());
@@ -355,7 +359,7 @@ int tls_client_new(const char *ca_file, struct tls_context **ret, struct err *e)
 
 void tls_context_free(struct tls_context *c)
 {
-    if (!c)
+    if (!c || --c->refs > 0)
         return;
     for (size_t i = 0; i < SESSIONS; i++) {
         free(c->sessions[i].name);
