@@ -429,12 +429,12 @@ static int serve(struct http_agent *agent, const struct http_limits *limits,
         r = http_server_listen(agent->server, fd, NULL, e);
     if (r < 0)
         return r;
-    fmt_z(line, sizeof(line), strchr(opt->host, ':') ? "http://[%s]:%u" : "http://%s:%u", opt->host,
-          port);
-    log_info("serving", "url", LOG_STR(line), "command", LOG_STR(opt->command[0]));
+    fmt_z(line, sizeof(line), strchr(opt->host, ':') ? "[%s]:%u" : "%s:%u", opt->host, port);
+    log_info("serving", "http", LOG_STR(line), "command", LOG_STR(opt->command[0]));
     if (opt->ready_fd >= 0) {
-        dprintf(opt->ready_fd, "{\"ready\":true,\"pid\":%ld,\"url\":\"%s\"}\n", (long)getpid(),
-                line);
+        dprintf(opt->ready_fd,
+                "{\"ready\":true,\"version\":\"%s\",\"pid\":%ld,\"listeners\":{\"http\":\"%s\"}}\n",
+                CHELA_VERSION, (long)getpid(), line);
         close(opt->ready_fd);
     }
     return 0;

@@ -23,7 +23,7 @@ struct http_agent_options {
     const char *token; /* callers must send it as a bearer token; NULL: nobody needs one */
     long long timeout_ms;
     long long concurrency;      /* commands at a time */
-    int ready_fd;               /* -1: none; one line of JSON with "url" when serving */
+    int ready_fd;               /* -1: none; one line of JSON with "listeners" when serving */
     const char *const *command; /* argv, NULL-terminated */
 };
 

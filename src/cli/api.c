@@ -46,6 +46,7 @@ static int refusal(struct cli *cli, int status, struct str body, struct err *e)
     struct err unread;
     struct str text;
 
+    cli->refused = true;
     if (json_parse(body, JSON_DEPTH, &cli->arena, &j, NULL, &unread) < 0)
         return err_set(e, code_of(status), "the daemon answered %d", status);
     detail = json_object_get(j, "detail");

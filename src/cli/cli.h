@@ -31,6 +31,7 @@ struct cli {
     const char *token;
     bool json;
     bool no_daemon; /* set when nobody answered: its own exit status */
+    bool refused;   /* set when the daemon answered with an error */
     struct loop *loop;
     struct http_client *client;
     struct arena arena; /* lives as long as the command */

@@ -56,7 +56,9 @@ static int exit_status(const struct cli *cli, int r, const struct err *e)
     fprintf(stderr, "chela: %s\n", e->msg);
     if (cli->no_daemon)
         return CLI_NO_DAEMON;
-    return e->code == ERR_NOT_FOUND ? CLI_NOT_FOUND : CLI_FAILED;
+    if (cli->refused)
+        return e->code == ERR_NOT_FOUND ? CLI_NOT_FOUND : CLI_FAILED;
+    return e->code == ERR_INVALID ? CLI_USAGE : CLI_FAILED; /* what we refuse ourselves */
 }
 
 static int run(struct cli *cli, const struct cli_cmd *cmd, const struct args *args, struct err *e)

@@ -159,9 +159,11 @@ static void list_tables(struct daemon *d)
 {
     struct http_table *t = d->tables;
 
+    d->dialect = dialect_fastapi;  /* unknown paths of the gateway were answered so */
+    d->dialect.head_is_get = true; /* load balancers probe with HEAD */
     bridge_tables(d->bridge, t);
     t += BRIDGE_TABLES;
-    *t++ = (struct http_table){ "/", &dialect_plain, system_routes, system_routes_len, d };
+    *t++ = (struct http_table){ "/", &d->dialect, system_routes, system_routes_len, d };
     *t++ = (struct http_table){ "/api/v1/keys", &dialect_plain, keys_routes, keys_routes_len,
                                 d->keys };
     *t = (struct http_table){ "/docs", &dialect_plain, http_docs_routes, http_docs_routes_len };

@@ -32,6 +32,7 @@ struct daemon {
     struct keys *keys;
     struct auth auth;
     struct bridge *bridge;
+    struct http_dialect dialect; /* of the gateway's own routes and of unknown paths */
     struct http_table tables[BRIDGE_TABLES + 3];
     const struct http_table *table_list[BRIDGE_TABLES + 3];
     struct http_server *server;
