@@ -205,6 +205,8 @@ static CURL *easy_new(struct http_client *c, struct http_exchange *x)
     curl_easy_setopt(h, CURLOPT_ERRORBUFFER, x->error);
     curl_easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(h, CURLOPT_NOPROGRESS, 1L);
+    /* Else giving up waits, and all of us with it, for a thread in getaddrinfo() to come back. */
+    curl_easy_setopt(h, CURLOPT_QUICK_EXIT, 1L);
     curl_easy_setopt(h, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(h, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(h, CURLOPT_PROXY, c->proxy); /* "" also shuts the environment out */
@@ -270,6 +272,8 @@ void http_exchange_give(struct http_exchange *x)
 
     http_exchange_remove(x);
     http_exchange_clear(x);
+    if (x->host)
+        http_host_leave(TAKE(x->host));
     if (c->n_spare >= SPARE_MAX) {
         exchange_free(x);
         return;
@@ -300,6 +304,7 @@ int http_client_new(struct loop *loop, const struct http_client_conf *conf,
     c->loop = loop;
     c->multi = multi;
     c->policy = conf->policy;
+    c->per_host = conf->per_host ? conf->per_host : 32;
     c->proxy = xstrdup(conf->proxy ? conf->proxy : "");
     c->ca_file = conf->ca_file && conf->ca_file[0] ? xstrdup(conf->ca_file) : NULL;
     c->timer_due = c->timer_set = DEADLINE_NONE;
@@ -309,7 +314,6 @@ int http_client_new(struct loop *loop, const struct http_client_conf *conf,
     curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, want_timer);
     curl_multi_setopt(multi, CURLMOPT_TIMERDATA, c);
     curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, conf->idle ? conf->idle : 256L);
-    curl_multi_setopt(multi, CURLMOPT_MAX_HOST_CONNECTIONS, conf->per_host ? conf->per_host : 32L);
     *ret = c;
     return 0;
 }

@@ -118,8 +118,24 @@ static int check_behind_proxy(struct http_exchange *x, struct err *e)
 
 /* --- begin and end --- */
 
-static int begin(struct http_exchange *x, const struct http_call *call, struct arena *a,
-                 struct err *e)
+static int end_wait(struct http_exchange *x, int r, struct err *e)
+{
+    return http_fail_set(x, r == -ERR_TIMEOUT ? HTTP_FAIL_TIMEOUT : HTTP_FAIL_CANCELED, NULL, e);
+}
+
+/* What tells hosts apart: the URL up to its path. */
+static struct str host_key(const struct http_exchange *x, const struct http_call *call)
+{
+    const char *end = x->url.host.p + x->url.host.n;
+
+    if (call->unix_socket)
+        return str_of(call->unix_socket);
+    end += strcspn(end, "/?"); /* the port */
+    return (struct str){ call->url, (size_t)(end - call->url) };
+}
+
+CO static int begin(struct http_exchange *x, const struct http_call *call, struct arena *a,
+                    struct err *e)
 {
     CURLMcode code;
     int r;
@@ -135,6 +151,9 @@ static int begin(struct http_exchange *x, const struct http_call *call, struct a
     r = check_behind_proxy(x, e);
     if (r < 0)
         return r;
+    r = http_host_enter(x->client, host_key(x, call), call->deadline_ms, &x->host, e);
+    if (r < 0)
+        return end_wait(x, r, e);
     set_options(x, call);
     code = curl_multi_add_handle(x->client->multi, x->easy);
     assert(code == CURLM_OK);
@@ -158,7 +177,7 @@ CO static int wait_once(struct http_exchange *x, uint64_t deadline_ms, struct er
         return r; /* only this read's patience is at its end */
     http_exchange_remove(x);
     x->done = true;
-    return http_fail_set(x, r == -ERR_TIMEOUT ? HTTP_FAIL_TIMEOUT : HTTP_FAIL_CANCELED, NULL, e);
+    return end_wait(x, r, e);
 }
 
 static void fill_head(const struct http_exchange *x, struct http_answer *ret)

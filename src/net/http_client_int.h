@@ -25,6 +25,10 @@ struct http_watch {
     bool idle; /* libcurl does not wait for it now */
 };
 
+#define HTTP_HOST_BUCKETS 256
+
+struct http_host; /* the calls to one host: http_client_host.c */
+
 struct http_client {
     struct loop *loop;
     CURLM *multi;
@@ -36,6 +40,8 @@ struct http_client {
     unsigned n_spare;
     const struct outbound_policy *policy;
     char *proxy, *ca_file;
+    long per_host;
+    struct http_host *hosts[HTTP_HOST_BUCKETS];
 };
 
 struct http_exchange {
@@ -49,7 +55,8 @@ struct http_exchange {
 
     /* The call. */
     struct arena *arena;
-    struct fiber *fiber; /* parked for us, or NULL */
+    struct fiber *fiber;    /* parked for us, or NULL */
+    struct http_host *host; /* where we take up a place, or NULL */
     struct url url;
     uint64_t deadline_ms;
     size_t max;
@@ -90,6 +97,14 @@ void http_exchange_give(struct http_exchange *x);
 
 /* Take it away from libcurl, which closes its connection unless the answer was read to its end. */
 void http_exchange_remove(struct http_exchange *x);
+
+/*
+ * http_client_host.c: wait for a place among the calls to a host; give it to the next. key: what
+ * tells hosts apart. An error is that of the wait.
+ */
+CO int http_host_enter(struct http_client *c, struct str key, uint64_t deadline_ms,
+                       struct http_host **ret, struct err *e) MUST_CHECK;
+void http_host_leave(struct http_host *h);
 
 /* http_client_body.c: the callbacks that receive an answer. */
 size_t http_exchange_on_header(char *p, size_t size, size_t n, void *arg);

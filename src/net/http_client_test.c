@@ -870,6 +870,42 @@ TEST(two_hundred_at_once_share_the_connections_of_a_host)
     CHECK_INT(in_loop(many), 0);
 }
 
+/* One place: a call that hangs has it, the others wait; two give up, the third gets it. */
+CO static int queue_up(struct http_client *c, struct arena *a, struct err *e)
+{
+    struct flow hang = { .client = c, .path = "/hang" }, waits = { .client = c, .path = "/echo" },
+                last = { .client = c, .path = "/echo" };
+    struct fiber *first, *second, *third;
+    struct http_call call = get(a, "/echo");
+    struct http_answer answer;
+
+    CO_CHECK(fiber_spawn(fiber_loop(), "hang", flow_run, &hang, &first, e) == 0);
+    while (server.requests == 0)
+        CO_CHECK(fiber_yield(e) == 0);
+    CO_CHECK(fiber_spawn(fiber_loop(), "waits", flow_run, &waits, &second, e) == 0);
+    CO_CHECK(fiber_spawn(fiber_loop(), "last", flow_run, &last, &third, e) == 0);
+    call.deadline_ms = deadline_in(30);
+    CO_CHECK(http_fetch(c, &call, a, &answer, e) == -ERR_TIMEOUT);
+    CO_CHECK(answer.fail == HTTP_FAIL_TIMEOUT && server.requests == 1);
+    fiber_cancel(second);
+    CO_CHECK(fiber_join(second, e) == -ERR_CANCELED);
+    CO_CHECK(waits.answer.fail == HTTP_FAIL_CANCELED);
+    fiber_cancel(first);
+    CO_CHECK(fiber_join(first, e) == -ERR_CANCELED);
+    CO_CHECK(fiber_join(third, e) == 0 && server.requests == 2);
+    call.deadline_ms = deadline_in(5000);
+    CO_CHECK(http_fetch(c, &call, a, &answer, e) == 0);
+    arena_done(&hang.arena);
+    arena_done(&waits.arena);
+    arena_done(&last.arena);
+    return 0;
+}
+
+TEST(calls_wait_their_turn_at_a_host)
+{
+    CHECK_INT(in_loop_with(queue_up, (struct http_client_conf){ .per_host = 1 }), 0);
+}
+
 CO static int over_unix(struct http_client *c, struct arena *a, struct err *e)
 {
     struct http_answer answer;
