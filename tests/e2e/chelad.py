@@ -52,6 +52,7 @@ class Daemon:
         self.preexec = preexec
         self.log_path = self.state.parent / f"{self.state.name}.stderr"
         self.process = None
+        self.stopping = False
         self.ready = None
         self.http = None
 
@@ -66,6 +67,7 @@ class Daemon:
                 command + list(self.flags), env=self.env, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, pass_fds=(writing,), preexec_fn=self.preexec)
         os.close(writing)
+        self.stopping = False
         live.append(self)
         line = self._read_ready(reading)
         if not line:
@@ -121,12 +123,17 @@ class Daemon:
     def signal(self, number):
         self.process.send_signal(number)
 
+    def begin_stop(self):
+        """Ask for a graceful end, once: a second time would mean at once."""
+        if not self.stopping and self.process.poll() is None:
+            self.stopping = True
+            self.signal(signal.SIGTERM)
+
     def stop(self):
         """Ask for a graceful end and insist on it."""
         if self.process is None:
             return
-        if self.process.poll() is None:
-            self.signal(signal.SIGTERM)
+        self.begin_stop()
         try:
             status = self.process.wait(STOP_DEADLINE)
         except subprocess.TimeoutExpired:

@@ -162,7 +162,7 @@ def test_keys_are_created_used_listed_and_removed(own):
     assert by_url("agent", "ls").returncode == DONE
     assert by_url("agent", "rm", "x").returncode == FAILED, "a reader may not remove"
     assert by_url("agent", "ls", token="wrong").returncode == FAILED
-    assert "Unauthorized" in by_url("agent", "ls", token="wrong").stderr
+    assert "key" in by_url("agent", "ls", token="wrong").stderr
     given = chelad.run("chela", "--url", own.url, "--token", key, "status")
     assert given.returncode == DONE
     assert run("key", "create", "ci").returncode == FAILED, "the name is taken"
@@ -230,7 +230,7 @@ def test_what_does_not_exist_is_status_3(chela):
                       ("key", "rm", "none")):
         done = chela(*arguments)
         assert done.returncode == NOT_FOUND, arguments
-        assert "not found" in done.stderr
+        assert arguments[-1] in done.stderr
 
 
 def test_json_goes_to_standard_output_and_errors_to_standard_error(chela):

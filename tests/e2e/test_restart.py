@@ -1,8 +1,8 @@
 """kill -9 at the worst moment: what was acknowledged is there after the restart."""
 
 import json
-import signal
 import threading
+import time
 
 import agent as act
 import pytest
@@ -147,13 +147,10 @@ def test_health_counters_become_durable_within_a_second(own, make_agent):
     name = own.register(make_agent(), "a")
     for _ in range(10):
         own.call(name)
-    eventually(lambda: counted_after_crash(own) == 10, deadline=20, every=1)
-
-
-def counted_after_crash(daemon):
-    daemon.kill()
-    daemon.start()
-    return daemon.health("a")["total_requests"]
+    time.sleep(1.5)  # the promise is about time, and nothing else tells when it is kept
+    own.kill()
+    own.start()
+    assert own.health("a")["total_requests"] == 10
 
 
 def test_a_deleted_session_and_agent_stay_deleted(own, make_agent):
@@ -175,7 +172,7 @@ def test_stopping_lets_a_call_finish_and_refuses_new_connections(own, make_agent
     with Connection(own) as client:
         client.request("POST", "/api/vps/call", [("Content-Type", "application/json")], body)
         agent.wait_requests(1)
-        own.signal(signal.SIGTERM)
+        own.begin_stop()
         eventually(lambda: refuses(own))
         assert own.process.poll() is None
         agent.release()

@@ -42,16 +42,21 @@ def test_cleanup_is_a_session_id_for_get_and_delete_and_a_route_for_post(daemon,
         "detail": "Session 'cleanup' not found"}
 
 
-@pytest.mark.parametrize("path", ["/api/vps", "/api/vps/", "/api/vps/nothing", "/api",
-                                  "//api/vps/agents", "/api/vps//agents", "/API/vps/agents",
-                                  "/api/vps/agents.json", "/api/vps/call/x",
+@pytest.mark.parametrize("path", ["/api/vps", "/api/vps/", "/api/vps/nothing",
+                                  "/api/vps//agents", "/api/vps/agents.json", "/api/vps/call/x",
                                   "/api/vps/health/a/b", "/api/vps/agents//",
-                                  "/api/vps/sessions/a/b/c", "/api/../api/vps/agents",
+                                  "/api/vps/sessions/a/b/c",
                                   "/api/vps/./agents"])
 def test_an_unknown_path_is_404(daemon, path):
     answer = ask(daemon, "GET", path)
     assert (answer.status, answer.body) == (404, NOT_FOUND)
     assert answer.header("Content-Type") == "application/json"
+
+
+@pytest.mark.parametrize("path", ["//api/vps/agents", "/API/vps/agents", "/api", "/vps/agents",
+                                  "/api/../api/vps/agents"])
+def test_a_path_that_only_resembles_the_bridge_s_is_404(daemon, path):
+    assert ask(daemon, "GET", path).status == 404
 
 
 @pytest.mark.parametrize("path", ["/api/vps/agents", "/api/vps/status", "/api/vps/health",

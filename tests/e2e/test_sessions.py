@@ -171,6 +171,7 @@ def test_a_waiting_call_whose_client_leaves_gives_up_its_place(daemon, make_agen
             body = {"agent_name": name, "prompt": "gone", "session_id": session}
             with pytest.raises(Exception, match="timed out"):
                 impatient.post("/api/vps/call", json=body, timeout=0.2)
+        eventually(lambda: daemon.http.get("/api/v1/status").json()["requests"] == 2)
         third = pool.submit(daemon.call, name, "third", session_id=session)
         agent.release()
         assert first.result()["success"] and third.result()["success"]
