@@ -31,6 +31,25 @@ enum conn_state {
     CONN_STATES,
 };
 
+enum conn_event {
+    EV_START,  /* bytes of a next request */
+    EV_BODY,   /* the head is accepted, a body is to come */
+    EV_RUN,    /* the request is whole */
+    EV_ANSWER, /* an answer is ready */
+    EV_BEGIN,  /* the handler begins to stream */
+    EV_DONE,   /* ... and has ended it */
+    EV_NEXT,   /* all is written, another request may follow */
+    EV_LINGER, /* all is written, bytes we do not want may be on their way */
+    EV_CLOSE,  /* all is written, that was it */
+    EV_END,    /* the peer's orderly end */
+    EV_RESET,  /* the stream failed */
+    EV_EXPIRE, /* its time is over */
+    EV_STOP,   /* the server shuts down */
+    EV_ABORT,  /* ... now */
+    EV_TAKE,   /* upgraded: the stream has a new owner */
+    CONN_EVENTS,
+};
+
 enum {
     HTTP_IN_FIRST = 4 * 1024,   /* read buffer of a fresh job */
     HTTP_IN_KEEP = 16 * 1024,   /* a pooled job keeps no larger one */
@@ -59,6 +78,7 @@ struct http_job {
     size_t in_cap, in_n;
     size_t scanned;  /* of the search for the head's end */
     size_t consumed; /* bytes of in that belong to this request */
+    unsigned blank;  /* empty lines skipped before it */
 
     struct buf body; /* what does not fit behind the head; its max is the route's */
     struct http_chunk chunk;
@@ -127,14 +147,18 @@ struct http_server {
 };
 
 /* http_conn.c */
+void http_conn_step(struct http_conn *c, enum conn_event event);
+void http_conn_touch(struct http_conn *c); /* its time in this state begins anew */
+uint64_t http_conn_limit_ms(const struct http_server *s, enum conn_state state);
+
+/* http_conn_move.c */
 void http_conn_accept(struct http_server *s, int fd, struct tls_context *tls,
                       struct http_seat *seat);
 void http_conn_answered(struct http_conn *c); /* the handler has returned */
 void http_conn_expire(struct http_conn *c);   /* its time in this state is over */
 void http_conn_stop(struct http_conn *c);     /* shutdown: close it if it only waits */
 void http_conn_abort(struct http_conn *c);    /* close it whatever it does; cancels its handler */
-uint64_t http_conn_limit_ms(const struct http_server *s, enum conn_state state);
-bool http_conn_begin(struct http_conn *c);        /* a stream begins; false: the peer has gone */
+bool http_conn_begin(struct http_conn *c);    /* a stream begins; false: the peer has gone */
 void http_conn_flush_stream(struct http_conn *c); /* write what is queued; wakes the handler */
 bool http_conn_detach(struct http_conn *c, struct stream **ret); /* for an upgrade; false: gone */
 static inline bool http_conn_gone(const struct http_conn *c)

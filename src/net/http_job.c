@@ -28,6 +28,7 @@ static void forget(struct http_job *job)
     job->dialect = NULL;
     job->scanned = job->consumed = job->dropped = job->sent = 0;
     job->body_left = 0;
+    job->blank = 0;
     job->body_max = 0;
     job->out_text = (struct str){ 0 };
     job->drop = job->canceled = job->timed_out = job->close = job->linger = false;
