@@ -173,12 +173,12 @@ static void account(struct http_conn *c)
 
     http_count_answer(req->status, us);
     if (req->status >= 500)
-        log_info("request failed", "id", LOG_STR(req->id), "method",
+        log_info("request", "req", LOG_STR(req->id), "method",
                  LOG_STR(http_method_name(req->method)), "path", LOG_SLICE(req->path), "status",
                  LOG_INT(req->status), "us", LOG_INT(us), "peer",
                  LOG_STR(stream_peer(c->stream)->text));
     else
-        log_debug("request", "id", LOG_STR(req->id), "method",
+        log_debug("request", "req", LOG_STR(req->id), "method",
                   LOG_STR(http_method_name(req->method)), "path", LOG_SLICE(req->path), "status",
                   LOG_INT(req->status), "us", LOG_INT(us), "peer",
                   LOG_STR(stream_peer(c->stream)->text), "who", LOG_STR(req->who.name));

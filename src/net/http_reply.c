@@ -180,6 +180,21 @@ void http_reply_plain(struct http_req *req, int status, const char *key, const c
     http_reply_text(req, status, "application/json", copy);
 }
 
+/* Of a handler, or of an answer that does not encode: only the former runs in the log's context. */
+static void log_internal(const struct http_req *req, const struct err *e)
+{
+    struct log_ctx ctx;
+    bool outside = !http_job_of(req)->fiber;
+
+    if (outside)
+        log_push(&ctx, "req", req->id);
+    log_error("a handler failed", "method", LOG_STR(http_method_name(req->method)), "path",
+              LOG_SLICE(req->path), "error", LOG_ERR(e), "born", LOG_STR(e->file), "line",
+              LOG_INT(e->line));
+    if (outside)
+        log_pop(&ctx);
+}
+
 /*
  * An error in the words of the route's dialect. What went wrong inside stays inside: the log has
  * it under the request's id, and the caller is told that id.
@@ -196,9 +211,7 @@ void http_reply_error(struct http_job *job, const struct err *e)
         e = &late;
     }
     if (e->code == ERR_INTERNAL)
-        log_error("request failed", "id", LOG_STR(req->id), "method",
-                  LOG_STR(http_method_name(req->method)), "path", LOG_SLICE(req->path), "error",
-                  LOG_ERR(e), "at", LOG_STR(e->file), "line", LOG_INT(e->line));
+        log_internal(req, e);
     req->status = status;
     req->out = NULL;
     job->dialect->error(req, e, status, NULL, NULL);
