@@ -262,10 +262,12 @@ static CO int run_command(struct http_agent *agent, struct http_req *req, struct
     buf_init(&out, AGENT_ANSWER_MAX);
     buf_init(&errors, STDERR_MAX);
     r = find_prompt(in, req->arena, &prompt, e);
-    if (r == 0)
-        r = proc_start(&spec, &p, e);
     if (r < 0)
         return r;
+    if (proc_start(&spec, &p, e) < 0) {
+        e->code = ERR_INTERNAL; /* a missing program is our 500, not the caller's 404 */
+        return -ERR_INTERNAL;
+    }
     r = pump(agent->loop, &p, prompt, &out, &errors, deadline_ms, e);
     if (r < 0)
         proc_end(&p, GRACE_MS);

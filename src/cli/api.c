@@ -63,7 +63,7 @@ static int refusal(struct cli *cli, int status, struct str body, struct err *e)
         return err_set(e, code_of(status), "the daemon answered %d", status);
     if (status == 401)
         return err_set(e, ERR_UNAUTHORIZED,
-                       "the daemon wants an API key: set CHELA_TOKEN, or use "
+                       "Unauthorized: the daemon wants an API key: set CHELA_TOKEN, or use "
                        "its state directory (--state)");
     return err_set(e, code_of(status), STR_FMT, STR_ARG(text));
 }

@@ -287,12 +287,11 @@ static void on_stop(void *arg)
 {
     struct daemon *d = arg;
 
-    if (d->stopping) {
-        log_warn("asked to stop a second time: leaving at once");
-        _exit(1);
-    }
+    if (d->stopping)
+        log_info("stopping already; SIGKILL ends at once");
     d->stopping = true;
-    fiber_wake(d->flow);
+    if (d->flow)
+        fiber_wake(d->flow);
 }
 
 static void on_reload(void *arg)

@@ -215,7 +215,7 @@ CO int keys_remove(struct keys *k, const char *name, struct err *e)
     if (r < 0)
         return err_wrap(e, "remove key '%s'", name);
     if (!removal.n)
-        return err_set(e, ERR_NOT_FOUND, "there is no key named '%s'", name);
+        return err_set(e, ERR_NOT_FOUND, "API key '%s' not found", name);
     return keys_load(k, e);
 }
 
