@@ -136,9 +136,9 @@ def test_a_caller_that_leaves_ends_the_command(agent, tmp_path):
 
 
 def test_more_calls_than_the_concurrency_are_told_to_come_back(agent, tmp_path):
-    fifo = tmp_path / "fifo"
-    os.mkfifo(fifo)
-    program = agent("--concurrency", "2", "--", "sh", "-c", f"cat {fifo} >/dev/null; echo done")
+    go = tmp_path / "go"
+    program = agent("--concurrency", "2", "--", "sh", "-c",
+                    f"while [ ! -e {go} ]; do sleep 0.05; done; echo done")
     with ThreadPoolExecutor(2) as pool:
         running = [pool.submit(program.ask) for _ in range(2)]
         eventually(lambda: children(program) == 2)
@@ -146,8 +146,8 @@ def test_more_calls_than_the_concurrency_are_told_to_come_back(agent, tmp_path):
         assert refused.status_code in (429, 503)
         assert int(refused.headers["Retry-After"]) >= 0
         assert program.http.get("/health").status_code == 200
-        with open(fifo, "w"):
-            assert [call.result().status_code for call in running] == [200, 200]
+        go.touch()
+        assert [call.result().status_code for call in running] == [200, 200]
     eventually(lambda: children(program) == 0)
 
 
