@@ -149,3 +149,19 @@ int migrate(const struct migrate_db *db, const struct store_migration *rows, siz
     } while (r > 0);
     return r;
 }
+
+int migrate_check(const struct migrate_db *db, struct store_tx *tx,
+                  const struct store_migration *rows, size_t n, struct err *e)
+{
+    AUTO(free) bool *applied = xcalloc(n + 1, sizeof(*applied));
+    struct migration_run run = { db, rows, n, applied };
+    int r = store_run(tx, &sql_applied, NULL, 0, look, &run, e);
+
+    for (size_t i = 0; r == 0 && i < n; i++) {
+        if (!applied[i])
+            r = err_set(e, ERR_CONFLICT,
+                        "'%s' has not the schema of this program yet: start chela on it once",
+                        db->name);
+    }
+    return r;
+}

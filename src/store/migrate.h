@@ -21,3 +21,7 @@ struct migrate_db {
  */
 int migrate(const struct migrate_db *db, const struct store_migration *rows, size_t n,
             struct err *e) MUST_CHECK;
+
+/* In a transaction of the database (db->run is not used): has it all of rows, and no other? */
+int migrate_check(const struct migrate_db *db, struct store_tx *tx,
+                  const struct store_migration *rows, size_t n, struct err *e) MUST_CHECK;

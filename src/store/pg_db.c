@@ -67,6 +67,7 @@ static enum pg_verdict judge(const char *state, enum err_code *ret_code)
         { "23514", ERR_INTERNAL, PG_FAILED },    /* check_violation */
         { "23", ERR_CONFLICT, PG_FAILED },       /* integrity constraints */
         { "25006", ERR_UNAVAILABLE, PG_FAILED }, /* read_only_sql_transaction */
+        { "08P01", ERR_INTERNAL, PG_FAILED },    /* a wrong number of arguments */
         { "08", ERR_UNAVAILABLE, PG_LOST },      /* connection exceptions */
         { "57P", ERR_UNAVAILABLE, PG_LOST },     /* the server is being stopped */
         { "53", ERR_UNAVAILABLE, PG_FAILED },    /* disk full, out of memory */
@@ -281,6 +282,8 @@ static void grow(struct pg_db *db)
 
 static bool fits(const struct slot *slot, const Oid *types, size_t n)
 {
+    if (slot->n_types != n)
+        return false;
     for (size_t i = 0; i < n; i++) {
         if (types[i] && types[i] != slot->types[i])
             return false;
@@ -288,7 +291,7 @@ static bool fits(const struct slot *slot, const Oid *types, size_t n)
     return true;
 }
 
-/* Types of arguments that were NULL until now become known: the statement is made anew. */
+/* An argument that was NULL until now shows its type: the statement is made anew. */
 static int forget(struct pg_db *db, struct slot *slot, struct err *e)
 {
     char text[32];
@@ -306,6 +309,11 @@ static int prepare(struct pg_db *db, struct slot *slot, const Oid *types, size_t
     PGresult *result;
     int r;
 
+    if (slot->n_types != n) {
+        slot->types = xrealloc(slot->types, (n + 1) * sizeof(*slot->types));
+        memset(slot->types, 0, (n + 1) * sizeof(*slot->types));
+        slot->n_types = n;
+    }
     for (size_t i = 0; i < n; i++) {
         if (types[i])
             slot->types[i] = types[i];
@@ -330,13 +338,8 @@ static int acquire(struct pg_db *db, const struct sql *sql, const Oid *types, si
     slot = look(db, sql);
     if (!slot->sql) {
         slot->sql = sql;
-        slot->types = xcalloc(n + 1, sizeof(*slot->types));
-        slot->n_types = n;
         db->used++;
     }
-    if (slot->n_types != n)
-        return err_set(e, ERR_INTERNAL, "%s: %zu arguments given, %zu before", sql->name, n,
-                       slot->n_types);
     if (slot->number && !fits(slot, types, n))
         r = forget(db, slot, e);
     if (r == 0 && !slot->number)

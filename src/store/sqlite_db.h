@@ -12,9 +12,9 @@
 struct sqlite_db;
 
 enum sqlite_mode {
-    DB_WRITER,  /* makes the file when it is absent */
-    DB_READER,  /* of a file that a writer has open; writes are refused */
-    DB_FOREIGN, /* read what another program may have left: no file is made */
+    DB_WRITER, /* makes the file when it is absent */
+    DB_READER, /* of a file that a writer has open; writes are refused */
+    DB_ALONE,  /* of a file that nobody else has open; no file is made, writes are refused */
 };
 
 /*

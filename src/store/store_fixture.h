@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * store/store_fixture.h — for the tests of the store: fresh databases of each backend, and fibers
+ * to use them from. PostgreSQL takes part when CHELA_TEST_PG names a database (tests/pg_run.sh).
+ */
+#pragma once
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "store/pg_db.h"
+#include "store/store.h"
+#include "test.h"
+
+/* A directory of this process; removed by fixture_clean(). */
+static inline const char *fixture_dir(void)
+{
+    static char path[64];
+
+    if (!path[0]) {
+        fmt_z(path, sizeof(path), "/tmp/chela-store-%d", (int)getpid());
+        (void)mkdir(path, 0700);
+    }
+    return path;
+}
+
+static inline void fixture_clean(void)
+{
+    char command[128];
+
+    fmt_z(command, sizeof(command), "rm -rf %s", fixture_dir());
+    if (system(command) != 0)
+        printf("# cannot remove %s\n", fixture_dir());
+    (void)mkdir(fixture_dir(), 0700);
+}
+
+static inline const char *fixture_path(const char *name)
+{
+    static char path[128];
+
+    fmt_z(path, sizeof(path), "%s/%s", fixture_dir(), name);
+    return path;
+}
+
+/* sqlite:<a file that is not there> */
+static inline const char *fixture_file(void)
+{
+    static char url[128];
+
+    fixture_clean();
+    fmt_z(url, sizeof(url), "sqlite:%s", fixture_path("test.db"));
+    return url;
+}
+
+/* Run SQL texts on PostgreSQL beside any store; each in a transaction of its own. */
+static inline int fixture_sql(const char *url, const char *text, struct err *e)
+{
+    struct pg_db *db;
+    int r = pg_db_open(url, deadline_in(10000), &db, e);
+
+    if (r < 0)
+        return r;
+    r = pg_db_begin(db, STORE_WRITE, e);
+    if (r == 0)
+        r = pg_db_tx(db)->script(pg_db_tx(db), text, e);
+    if (r == 0)
+        r = pg_db_commit(db, e);
+    pg_db_close(db);
+    return r;
+}
+
+/* The database of CHELA_TEST_PG, emptied; NULL when there is none. */
+static inline const char *fixture_pg(void)
+{
+    const char *url = getenv("CHELA_TEST_PG");
+    struct err e;
+
+    if (url && fixture_sql(url, "DROP SCHEMA public CASCADE; CREATE SCHEMA public", &e) < 0) {
+        printf("Bail out! %s\n", e.msg);
+        exit(1);
+    }
+    return url;
+}
+
+struct fixture {
+    const char *url;
+    struct store *s;
+    struct loop *loop;
+    bool sqlite, memory;
+    int (*fn)(struct fixture *f, struct err *e);
+    void *arg;
+    int r;
+    struct err *e;
+};
+
+static inline int fixture_main(void *arg, struct err *e)
+{
+    struct fixture *f = arg;
+
+    f->r = f->fn(f, f->e);
+    return 0;
+}
+
+/* Run fn in a fiber beside a store of conf; its result, or that of opening. */
+static inline int fixture_run(const struct store_conf *conf,
+                              int (*fn)(struct fixture *f, struct err *e), void *arg, struct err *e)
+{
+    struct fixture f = { .url = conf->url, .fn = fn, .arg = arg, .e = e, .r = -ERR_INTERNAL };
+    int r;
+
+    *e = (struct err){ 0 };
+    f.sqlite = strncmp(conf->url, "sqlite:", 7) == 0;
+    f.memory = strcmp(conf->url, "sqlite::memory:") == 0;
+    if (loop_new(&f.loop, e) < 0)
+        abort();
+    r = store_open(f.loop, conf, &f.s, e);
+    if (r == 0 && fiber_spawn(f.loop, "test", fixture_main, &f, NULL, e) < 0)
+        abort();
+    if (r == 0) {
+        loop_run(f.loop);
+        r = f.r;
+        store_close(f.s);
+    }
+    loop_free(f.loop);
+    return r;
+}
+
+/* The same on every backend there is, each with an empty database. */
+static inline bool fixture_everywhere(const struct store_conf *given,
+                                      int (*fn)(struct fixture *f, struct err *e))
+{
+    struct store_conf conf = *given;
+    struct err e;
+
+    for (int i = 0; i < 3; i++) {
+        conf.url = i == 0 ? fixture_file() : i == 1 ? "sqlite::memory:" : fixture_pg();
+        if (conf.url && fixture_run(&conf, fn, NULL, &e) < 0) {
+            printf("# on %s: %s\n", conf.url, e.msg);
+            return false;
+        }
+    }
+    fixture_clean();
+    return true;
+}
