@@ -23,7 +23,8 @@ void loop_free(struct loop *loop);
 
 /* Turn until loop_stop(), or until nothing is left that could wake it. */
 void loop_run(struct loop *loop);
-void loop_stop(struct loop *loop); /* after this turn; without effect when loop_run is not under way */
+void loop_stop(
+    struct loop *loop); /* after this turn; without effect when loop_run is not under way */
 
 /* Run fn(arg) on the loop's thread soon; from any thread, in order of posting. */
 void loop_post(struct loop *loop, void (*fn)(void *arg), void *arg);
@@ -42,7 +43,8 @@ struct loop_io *loop_io_new(struct loop *loop, int fd,
  * Cheap when nothing changes: keep LOOP_READ on while a connection lives.
  */
 void loop_io_want(struct loop_io *io, unsigned events);
-void loop_io_free(struct loop_io *io); /* NULL is fine; fn is not called any more; then close the fd */
+void loop_io_free(
+    struct loop_io *io); /* NULL is fine; fn is not called any more; then close the fd */
 
 struct loop_timer;
 struct loop_timer *loop_timer_new(struct loop *loop, void (*fn)(void *arg), void *arg);
@@ -55,5 +57,6 @@ struct loop_signal;
 struct loop_signal *loop_signal_new(struct loop *loop, int signo, void (*fn)(void *arg), void *arg);
 void loop_signal_free(struct loop_signal *s);
 
-/* How late timers run: the longest stretch in ms that one turn kept the loop since the last call. */
+/* How late timers run: the longest stretch in ms that one turn kept the loop since the last call.
+ */
 uint64_t loop_lag_take(struct loop *loop);

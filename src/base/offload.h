@@ -2,9 +2,9 @@
 /*
  * base/offload.h — blocking calls on a thread, while the calling fiber is parked.
  *
- * The pool is the program's (one, lazily started, OFFLOAD_THREADS threads). Work that never ends belongs to a
- * thread of its own, not here. fn sees only arg; it may not touch fibers, the loop or the log
- * context of the caller.
+ * The pool is the program's (one, lazily started, OFFLOAD_THREADS threads). Work that never ends
+ * belongs to a thread of its own, not here. fn sees only arg; it may not touch fibers, the loop or
+ * the log context of the caller.
  */
 #pragma once
 

@@ -20,7 +20,16 @@
 #include "base/fiber.h"
 #include "base/shape.h"
 
-enum http_method { HTTP_M_GET, HTTP_M_POST, HTTP_M_PUT, HTTP_M_PATCH, HTTP_M_DELETE, HTTP_M_HEAD, HTTP_M_OPTIONS, HTTP_M_OTHER };
+enum http_method {
+    HTTP_M_GET,
+    HTTP_M_POST,
+    HTTP_M_PUT,
+    HTTP_M_PATCH,
+    HTTP_M_DELETE,
+    HTTP_M_HEAD,
+    HTTP_M_OPTIONS,
+    HTTP_M_OTHER
+};
 const char *http_method_name(enum http_method m);
 const char *http_status_reason(int status); /* "Not Found"; "Unknown" for odd codes */
 
@@ -40,8 +49,9 @@ struct http_header {
 };
 
 struct http_identity {
-    const char *name; /* "admin", a key's name, "loopback", "anonymous"; lives as long as the request */
-    unsigned scopes;  /* of enum http_need */
+    const char
+        *name; /* "admin", a key's name, "loopback", "anonymous"; lives as long as the request */
+    unsigned scopes; /* of enum http_need */
     bool admin;
 };
 
@@ -50,7 +60,7 @@ struct http_route;
 
 struct http_req {
     enum http_method method;
-    struct str path;  /* as sent, not decoded, without the query */
+    struct str path; /* as sent, not decoded, without the query */
     struct str query_text;
     const struct http_route *route;
     struct str args[HTTP_ARGS_MAX]; /* path parameters, percent-decoded once, terminated */
@@ -63,16 +73,16 @@ struct http_req {
     struct arena *arena;  /* freed when the answer has been sent */
     uint64_t deadline_ms; /* of the whole request; DEADLINE_NONE without limits.request */
     struct http_identity who;
-    const char *peer;     /* address text */
-    char id[24];          /* shown in the log and in 500 answers */
+    const char *peer; /* address text */
+    char id[24];      /* shown in the log and in 500 answers */
 
     /* the answer */
-    int status;           /* 0: route->status or 200 */
-    const void *out;      /* struct of route->out, or NULL for an empty body */
+    int status;                    /* 0: route->status or 200 */
+    const void *out;               /* struct of route->out, or NULL for an empty body */
     const struct shape *out_shape; /* instead of route->out */
-    struct str text;      /* instead of out: a ready body (in the arena) of type `type` */
-    const char *type;     /* media type of text */
-    struct http_header *more; /* further answer headers */
+    struct str text;               /* instead of out: a ready body (in the arena) of type `type` */
+    const char *type;              /* media type of text */
+    struct http_header *more;      /* further answer headers */
     size_t n_more;
     void *server_private;
 };
@@ -80,7 +90,8 @@ struct http_req {
 /* First header of that name, trimmed; {NULL, 0} when absent. */
 struct str http_header_get(const struct http_req *req, const char *name);
 
-/* Add an answer header; both are copied into the arena. Names and values of ours only: CR, LF refused by assert. */
+/* Add an answer header; both are copied into the arena. Names and values of ours only: CR, LF
+ * refused by assert. */
 void http_reply_header(struct http_req *req, const char *name, const char *value);
 
 /* Answer with text; status 0 keeps the route's. */
@@ -92,17 +103,21 @@ void http_reply_text(struct http_req *req, int status, const char *type, struct 
  * peer goes away the handler's fiber is cancelled.
  */
 #define HTTP_STREAM_QUEUE (256 * KIB)
-CO int http_stream_begin(struct http_req *req, int status, const char *type, struct err *e) MUST_CHECK;
+CO int http_stream_begin(struct http_req *req, int status, const char *type, struct err *e)
+    MUST_CHECK;
 CO int http_stream_write(struct http_req *req, struct str bytes, struct err *e) MUST_CHECK;
 bool http_stream_begun(const struct http_req *req);
 
 /* One server-sent event (text may have line breaks) / a comment line to keep the way open. */
-CO int http_sse_send(struct http_req *req, const char *event, struct str data, struct err *e) MUST_CHECK;
+CO int http_sse_send(struct http_req *req, const char *event, struct str data, struct err *e)
+    MUST_CHECK;
 CO int http_sse_comment(struct http_req *req, const char *text, struct err *e) MUST_CHECK;
 
 enum http_route_flags {
     ROUTE_STREAM = 1 << 0, /* may answer as a stream; OpenAPI says text/event-stream too */
-    ROUTE_SLASH = 1 << 1,  /* "{arg}" at the end also matches an encoded slash (%2F), always the decoded text */
+    ROUTE_SLASH =
+        1
+        << 1, /* "{arg}" at the end also matches an encoded slash (%2F), always the decoded text */
     ROUTE_WS = 1 << 2,     /* a WebSocket: run() is called after the upgrade, see net/ws.h */
     ROUTE_HIDDEN = 1 << 3, /* not in OpenAPI */
 };
@@ -111,14 +126,15 @@ struct http_route {
     enum http_method method;
     const char *path; /* "{name}" matches one whole segment */
     CO int (*run)(struct http_req *req, struct err *e);
-    unsigned need;              /* any of these scopes, or admin; never zero by accident */
-    const struct shape *in;     /* body, decoded and checked before run() */
-    const struct shape *query;  /* query parameters */
-    const struct shape *out;    /* what run() answers with */
-    int status;                 /* of success; 0 = 200 */
+    unsigned need;             /* any of these scopes, or admin; never zero by accident */
+    const struct shape *in;    /* body, decoded and checked before run() */
+    const struct shape *query; /* query parameters */
+    const struct shape *out;   /* what run() answers with */
+    int status;                /* of success; 0 = 200 */
     unsigned flags;
-    size_t max_body;            /* 0: limits.body when .in is set, else bodies are read and ignored up to 64 KiB */
-    const char *doc;            /* one line, shown in the reference and in OpenAPI */
+    size_t max_body; /* 0: limits.body when .in is set, else bodies are read and ignored up to 64
+                        KiB */
+    const char *doc; /* one line, shown in the reference and in OpenAPI */
     const char *tag;
 };
 
@@ -129,8 +145,8 @@ struct http_route {
 struct http_dialect {
     const char *name;
     /* Fill status and text of an error answer. issues: of a failed shape, may be NULL. */
-    void (*error)(struct http_req *req, const struct err *e, int status, const struct shape_issue *issues,
-                  const char *where /* "body" or "query" */);
+    void (*error)(struct http_req *req, const struct err *e, int status,
+                  const struct shape_issue *issues, const char *where /* "body" or "query" */);
     bool slash_redirect; /* one trailing slash too many: 307 to the path without */
     bool head_is_get;    /* HEAD answers like GET without the body, else 405 */
     bool options_answer; /* OPTIONS answers 204 with Allow, else 405 */
@@ -146,12 +162,14 @@ struct http_table {
     void *room; /* handed to handlers as req->room */
 };
 
-/* ERR_INVALID → 400 (shape issues 422 in fastapi), UNAUTHORIZED 401, FORBIDDEN 403, NOT_FOUND 404, CONFLICT 409,
- * LIMIT 413, UNAVAILABLE 503 (+Retry-After: 1), TIMEOUT 504, INTERNAL 500 (the client gets an id, the log the message). */
+/* ERR_INVALID → 400 (shape issues 422 in fastapi), UNAUTHORIZED 401, FORBIDDEN 403, NOT_FOUND 404,
+ * CONFLICT 409, LIMIT 413, UNAVAILABLE 503 (+Retry-After: 1), TIMEOUT 504, INTERNAL 500 (the client
+ * gets an id, the log the message). */
 int http_status_of(enum err_code code);
 
 /* OpenAPI 3.1 document of the tables; a new reference. */
-json_t *http_openapi(const struct http_table *const *tables, size_t n, const char *title, const char *version);
+json_t *http_openapi(const struct http_table *const *tables, size_t n, const char *title,
+                     const char *version);
 /* /openapi.json and /docs (a page without outside resources) as a route table over them. */
 extern const struct http_route http_docs_routes[];
 extern const size_t http_docs_routes_len;

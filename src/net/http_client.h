@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * net/http_client.h — calls to other servers, over libcurl multi (included in http_client*.c and nowhere else).
+ * net/http_client.h — calls to other servers, over libcurl multi (included in http_client*.c and
+ * nowhere else).
  *
  * Pooled connections, HTTP/2 when the server offers it on TLS, one total deadline, a size cap on
  * the answer, redirects never followed, proxies only when the settings name one, IPv6, cancel.
@@ -21,14 +22,15 @@
 struct http_client;
 
 struct http_client_conf {
-    const struct outbound_policy *policy; /* borrowed; NULL: everything is allowed (CLI on its own socket) */
-    const char *proxy;                    /* NULL or "": none, whatever the environment says */
-    const char *ca_file;                  /* NULL: the system's */
-    long per_host;                        /* connections per host; 0 = 32; waiting calls queue in order */
-    long idle;                            /* kept connections in all; 0 = 256 */
+    const struct outbound_policy
+        *policy;         /* borrowed; NULL: everything is allowed (CLI on its own socket) */
+    const char *proxy;   /* NULL or "": none, whatever the environment says */
+    const char *ca_file; /* NULL: the system's */
+    long per_host;       /* connections per host; 0 = 32; waiting calls queue in order */
+    long idle;           /* kept connections in all; 0 = 256 */
 };
-int http_client_new(struct loop *loop, const struct http_client_conf *conf, struct http_client **ret,
-                    struct err *e) MUST_CHECK;
+int http_client_new(struct loop *loop, const struct http_client_conf *conf,
+                    struct http_client **ret, struct err *e) MUST_CHECK;
 
 /* No call may be under way. Until then kept connections may keep loop_run() from returning. */
 void http_client_free(struct http_client *c);
@@ -49,7 +51,7 @@ enum http_fail {
 
 struct http_call {
     enum http_method method;
-    const char *url; /* absolute */
+    const char *url;            /* absolute */
     const char *const *headers; /* "Name: value" strings, NULL-terminated; may be NULL */
     struct str body;
     const char *unix_socket; /* connect there instead of to the URL's host */
@@ -58,8 +60,9 @@ struct http_call {
 };
 
 /*
- * libcurl repeats a request by itself when a kept connection turns out dead: with methods other than
- * GET, HEAD and OPTIONS only if nothing of it had been sent, else the call fails with HTTP_FAIL_RESET.
+ * libcurl repeats a request by itself when a kept connection turns out dead: with methods other
+ * than GET, HEAD and OPTIONS only if nothing of it had been sent, else the call fails with
+ * HTTP_FAIL_RESET.
  */
 
 struct http_answer {
@@ -75,23 +78,24 @@ struct http_answer {
  * ret->fail says why (it is always filled; so is
  * ret->status when the head had arrived), e the text. All memory is the arena's.
  */
-CO int http_fetch(struct http_client *c, const struct http_call *call, struct arena *a, struct http_answer *ret,
-                  struct err *e) MUST_CHECK;
+CO int http_fetch(struct http_client *c, const struct http_call *call, struct arena *a,
+                  struct http_answer *ret, struct err *e) MUST_CHECK;
 
 /*
  * The same piece by piece. open returns once the answer's head is there (ret->body is empty);
  * read hands out bytes as they come (0 and *ret_n = 0 at the end) and holds the peer back when
- * nobody reads (at most HTTP_EXCHANGE_QUEUE bytes wait); close frees, aborting what is not finished.
- * A read whose own deadline passes before the call's is -ERR_TIMEOUT with http_exchange_fail() still
- * NONE: it may be tried again. Compression is not asked for, nor undone. The arena must outlive the
- * exchange.
+ * nobody reads (at most HTTP_EXCHANGE_QUEUE bytes wait); close frees, aborting what is not
+ * finished. A read whose own deadline passes before the call's is -ERR_TIMEOUT with
+ * http_exchange_fail() still NONE: it may be tried again. Compression is not asked for, nor undone.
+ * The arena must outlive the exchange.
  */
 #define HTTP_EXCHANGE_QUEUE (64 * KIB)
 struct http_exchange;
 CO int http_exchange_open(struct http_client *c, const struct http_call *call, struct arena *a,
-                          struct http_answer *ret_head, struct http_exchange **ret, struct err *e) MUST_CHECK;
-CO int http_exchange_read(struct http_exchange *x, void *p, size_t n, size_t *ret_n, uint64_t deadline_ms,
-                          struct err *e) MUST_CHECK;
+                          struct http_answer *ret_head, struct http_exchange **ret, struct err *e)
+    MUST_CHECK;
+CO int http_exchange_read(struct http_exchange *x, void *p, size_t n, size_t *ret_n,
+                          uint64_t deadline_ms, struct err *e) MUST_CHECK;
 enum http_fail http_exchange_fail(const struct http_exchange *x);
 void http_exchange_close(struct http_exchange *x); /* NULL is fine */
 

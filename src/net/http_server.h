@@ -9,24 +9,26 @@
 #include "net/http.h"
 #include "net/stream.h"
 
-struct http_limits { /* read at each use, so a reload takes effect at once */
+struct http_limits {              /* read at each use, so a reload takes effect at once */
     long long connections;        /* total; past it 503 + Retry-After and close */
     long long connections_per_ip; /* same */
     long long header_bytes;       /* request line and headers: 431 */
     long long body_bytes;         /* default of routes with .in: 413 */
     long long json_depth;
-    long long first_byte_ms;      /* from accept, or from the first byte of a next request, to the whole head: 408 */
-    long long body_idle_ms;       /* silence inside a body: 408 */
-    long long idle_ms;            /* keep-alive silence: close */
-    long long request_ms;         /* deadline of a handler; 0: none */
-    long long write_idle_ms;      /* peer accepts no byte of an answer this long: reset */
+    long long first_byte_ms; /* from accept, or from the first byte of a next request, to the whole
+                                head: 408 */
+    long long body_idle_ms;  /* silence inside a body: 408 */
+    long long idle_ms;       /* keep-alive silence: close */
+    long long request_ms;    /* deadline of a handler; 0: none */
+    long long write_idle_ms; /* peer accepts no byte of an answer this long: reset */
 };
 
 /* What the server asks of the program; wired by daemon. */
 struct http_server_ops {
     /*
      * Who is calling? May read the store (CO). 0 and *ret filled (anonymous has scopes NEED_NONE);
-     * -ERR_UNAUTHORIZED or -ERR_FORBIDDEN refuse. Called for every route that is not NEED_NONE only.
+     * -ERR_UNAUTHORIZED or -ERR_FORBIDDEN refuse. Called for every route that is not NEED_NONE
+     * only.
      */
     CO int (*authenticate)(struct http_req *req, const struct stream_addr *peer, void *arg,
                            struct http_identity *ret, struct err *e);
@@ -37,14 +39,17 @@ struct http_server_ops {
 };
 
 struct http_server;
-int http_server_new(struct loop *loop, const struct http_limits *limits, const struct http_server_ops *ops,
-                    const struct http_table *const *tables, size_t n_tables, struct http_server **ret,
-                    struct err *e) MUST_CHECK; /* checks the tables: unique, documented, need set, sorted is not required */
+int http_server_new(struct loop *loop, const struct http_limits *limits,
+                    const struct http_server_ops *ops, const struct http_table *const *tables,
+                    size_t n_tables, struct http_server **ret, struct err *e)
+    MUST_CHECK; /* checks the tables: unique, documented, need set, sorted is not required */
 
 /* Serve an open listening socket (owned from now on). tls NULL: plain. Any number of times. */
-int http_server_listen(struct http_server *s, int fd, struct tls_context *tls, struct err *e) MUST_CHECK;
+int http_server_listen(struct http_server *s, int fd, struct tls_context *tls, struct err *e)
+    MUST_CHECK;
 
-/* Stop accepting, close idle connections, answer the rest with Connection: close; at the deadline cancel what is left. */
+/* Stop accepting, close idle connections, answer the rest with Connection: close; at the deadline
+ * cancel what is left. */
 CO int http_server_shutdown(struct http_server *s, uint64_t deadline_ms, struct err *e);
 void http_server_free(struct http_server *s);
 

@@ -3,9 +3,10 @@
  * net/outbound.h — which addresses calls may go to (SSRF rule). Pure.
  *
  * Refused unless an allow row covers them: link-local (169.254/16, fe80::/10, which hold the cloud
- * metadata services), known metadata addresses elsewhere (fd00:ec2::254, 100.100.100.200), multicast,
- * broadcast, unspecified (0.0.0.0/8, ::), and IPv4 in IPv6 clothes of any of those (mapped, 6to4,
- * NAT64). Loopback and private ranges are allowed: that is where agents live. A deny row always wins.
+ * metadata services), known metadata addresses elsewhere (fd00:ec2::254, 100.100.100.200),
+ * multicast, broadcast, unspecified (0.0.0.0/8, ::), and IPv4 in IPv6 clothes of any of those
+ * (mapped, 6to4, NAT64). Loopback and private ranges are allowed: that is where agents live. A deny
+ * row always wins.
  */
 #pragma once
 
@@ -31,4 +32,5 @@ int outbound_policy_parse(const char *allow, const char *deny, struct outbound_p
                           struct err *e) MUST_CHECK;
 
 /* NULL policy allows all. *ret_why is a constant text when refused. */
-bool outbound_allowed(const struct outbound_policy *p, const struct sockaddr *addr, const char **ret_why);
+bool outbound_allowed(const struct outbound_policy *p, const struct sockaddr *addr,
+                      const char **ret_why);

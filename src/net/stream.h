@@ -4,8 +4,8 @@
  *
  * A stream owns its descriptor and its loop_io. Reads and writes never wait: they do what can be
  * done now and say STREAM_AGAIN otherwise; the owner hears of readiness through its callback and
- * tries again. TLS (libssl, included in stream_tls.c and nowhere else) hides behind the same calls: a read may want
- * the socket writable and the reverse; the stream takes care of it.
+ * tries again. TLS (libssl, included in stream_tls.c and nowhere else) hides behind the same calls:
+ * a read may want the socket writable and the reverse; the stream takes care of it.
  */
 #pragma once
 
@@ -42,8 +42,8 @@ struct stream *stream_new(struct loop *loop, int fd, struct tls_context *tls, co
 int stream_read(struct stream *s, void *p, size_t n, size_t *ret_n, struct err *e) MUST_CHECK;
 
 /*
- * 0 and *ret_n bytes written (maybe fewer than given); STREAM_AGAIN: the next call must begin with the
- * same bytes, and may bring more behind them.
+ * 0 and *ret_n bytes written (maybe fewer than given); STREAM_AGAIN: the next call must begin with
+ * the same bytes, and may bring more behind them.
  */
 int stream_writev(struct stream *s, const struct iovec *iov, int n_iov, size_t *ret_n,
                   struct err *e) MUST_CHECK;
@@ -54,26 +54,29 @@ int stream_writev(struct stream *s, const struct iovec *iov, int n_iov, size_t *
  * until STREAM_AGAIN.
  */
 void stream_want(struct stream *s, unsigned events);
-bool stream_pending(const struct stream *s);         /* TLS holds decrypted bytes: read again */
-void stream_shutdown(struct stream *s);              /* tell the peer we are done writing */
-void stream_reset(struct stream *s);                 /* make the coming stream_free() send a RST */
-void stream_free(struct stream *s);                  /* NULL is fine; closes the fd at the end of the turn */
+bool stream_pending(const struct stream *s); /* TLS holds decrypted bytes: read again */
+void stream_shutdown(struct stream *s);      /* tell the peer we are done writing */
+void stream_reset(struct stream *s);         /* make the coming stream_free() send a RST */
+void stream_free(struct stream *s); /* NULL is fine; closes the fd at the end of the turn */
 const struct stream_addr *stream_peer(const struct stream *s);
 
 /* Listening sockets. host may be a name or literal; port 0 picks one; *ret_port says which. */
 int listen_tcp(const char *host, unsigned short port, int backlog, int *ret_fd,
                unsigned short *ret_port, struct err *e) MUST_CHECK;
-int listen_unix(const char *path, int *ret_fd, struct err *e) MUST_CHECK; /* 0600; replaces a dead socket only */
+int listen_unix(const char *path, int *ret_fd, struct err *e)
+    MUST_CHECK;                          /* 0600; replaces a dead socket only */
 bool addr_is_loopback(const char *host); /* literal or "localhost" */
 
 /*
- * Connect as a fiber: resolve (offload), try each address (happy: next after 250 ms), TLS handshake.
- * *ret has no owner's callback yet: stream_rebind() it. No outbound policy is applied here.
+ * Connect as a fiber: resolve (offload), try each address (happy: next after 250 ms), TLS
+ * handshake. *ret has no owner's callback yet: stream_rebind() it. No outbound policy is applied
+ * here.
  */
-CO int stream_connect(struct loop *loop, const char *host, unsigned short port, struct tls_context *tls,
-                      uint64_t deadline_ms, struct stream **ret, struct err *e) MUST_CHECK;
-CO int stream_connect_unix(struct loop *loop, const char *path, struct stream **ret,
-                           struct err *e) MUST_CHECK;
+CO int stream_connect(struct loop *loop, const char *host, unsigned short port,
+                      struct tls_context *tls, uint64_t deadline_ms, struct stream **ret,
+                      struct err *e) MUST_CHECK;
+CO int stream_connect_unix(struct loop *loop, const char *path, struct stream **ret, struct err *e)
+    MUST_CHECK;
 
 /* Replace the readiness callback, when another owner takes the stream over (an upgrade). */
 void stream_rebind(struct stream *s, void (*ready)(struct stream *s, unsigned events, void *arg),
