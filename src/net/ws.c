@@ -195,6 +195,15 @@ void ws_resume(struct ws *ws)
 
 /* --- readiness --- */
 
+/* Go on with bytes that had to wait; those that come now are behind them. */
+static void take_up(struct ws *ws)
+{
+    if (ws->stir) {
+        ws->stir = false;
+        ws_drain(ws);
+    }
+}
+
 /* 0: more may be there at once. */
 static int read_once(struct ws *ws)
 {
@@ -218,14 +227,20 @@ static int read_once(struct ws *ws)
     return stream_pending(ws->stream) ? 0 : STREAM_AGAIN;
 }
 
+static bool may_read(const struct ws *ws)
+{
+    return !ws->paused && !ws->broken && ws->state != WS_GONE;
+}
+
 static void on_ready(struct stream *s, unsigned events, void *arg)
 {
     struct ws *ws = arg;
 
     if (events & LOOP_WRITE)
         ws_out_flush(ws);
-    for (int i = 0; i < TLS_READS && events & LOOP_READ && !ws->paused && !ws->broken; i++)
-        if (ws->state == WS_GONE || read_once(ws) != 0)
+    take_up(ws);
+    for (int i = 0; i < TLS_READS && events & LOOP_READ && may_read(ws); i++)
+        if (read_once(ws) != 0)
             break;
     ws_settle(ws);
 }
@@ -249,7 +264,7 @@ void ws_settle(struct ws *ws)
         ws->ended = true;
         stream_shutdown(ws->stream);
     }
-    if (!ws->paused && !ws->broken)
+    if (may_read(ws))
         events |= LOOP_READ;
     if (ws->out.n > 0 && !ws->broken)
         events |= LOOP_WRITE;
@@ -287,10 +302,7 @@ static void on_timer(void *arg)
         lose(ws);
         return;
     }
-    if (ws->stir) {
-        ws->stir = false;
-        ws_drain(ws);
-    }
+    take_up(ws);
     if (ws->state == WS_OPEN)
         on_silence(ws);
     else if (ws->state != WS_GONE && now_ms() >= ws->due_ms)

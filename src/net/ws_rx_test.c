@@ -36,7 +36,9 @@ static const struct {
     { "\xc3\x28", 1, false },
     { "\xe2\x28\xa1", 1, false },
     { "\xe2\x82\x28", 2, false },
-    { "ok\xce\xba\xed\xa0\x80" "edited", 5, false },
+    { "ok\xce\xba\xed\xa0\x80"
+      "edited",
+      5, false },
 };
 
 TEST(utf8_is_refused_at_the_first_impossible_byte)
@@ -245,9 +247,18 @@ TEST(frames_from_a_client_are_received_or_refused)
 TEST(bad_text_fails_before_its_frame_ends)
 {
     /* A head that promises 16 bytes; the third is impossible and the rest never comes. */
-    CHECK_STR(receive("8110" "4141ff", false, 32, 1), "fail 1007");
-    CHECK_STR(receive("0110" "41ed", false, 32, 1), "...");
-    CHECK_STR(receive("0110" "41eda0", false, 32, 1), "fail 1007");
+    CHECK_STR(receive("8110"
+                      "4141ff",
+                      false, 32, 1),
+              "fail 1007");
+    CHECK_STR(receive("0110"
+                      "41ed",
+                      false, 32, 1),
+              "...");
+    CHECK_STR(receive("0110"
+                      "41eda0",
+                      false, 32, 1),
+              "fail 1007");
 }
 
 TEST(messages_of_all_sizes_come_through_whole)
@@ -299,8 +310,12 @@ TEST(base64_pads)
 {
     static const struct {
         const char *in, *out;
-    } cases[] = { { "", "" },         { "f", "Zg==" },        { "fo", "Zm8=" },
-                  { "foo", "Zm9v" },  { "foob", "Zm9vYg==" }, { "fooba", "Zm9vYmE=" },
+    } cases[] = { { "", "" },
+                  { "f", "Zg==" },
+                  { "fo", "Zm8=" },
+                  { "foo", "Zm9v" },
+                  { "foob", "Zm9vYg==" },
+                  { "fooba", "Zm9vYmE=" },
                   { "foobar", "Zm9vYmFy" } };
     char out[16];
 
