@@ -55,6 +55,7 @@ enum {
     HTTP_IN_KEEP = 16 * 1024,   /* a pooled job keeps no larger one */
     HTTP_OUT_KEEP = 64 * 1024,  /* the same of answers */
     HTTP_JOBS_KEEP = 32,        /* pooled jobs */
+    HTTP_JOBS_TRIM = 256,       /* so many freed: when calm returns, give their pages back */
     HTTP_DRAIN_MAX = 64 * 1024, /* body bytes read and dropped to keep a refused connection */
     HTTP_LINGER_MAX = 64 * 1024 * 1024, /* the same when it is closed afterwards */
     HTTP_LINGER_MS = 2000,
@@ -138,6 +139,8 @@ struct http_server {
     struct http_seats *seats;
     struct http_job *pool;
     unsigned n_pool;
+    unsigned freed,
+        freed_before;      /* jobs the pool did not keep: since the last trim; at the last tick */
     struct fiber *stopper; /* waits for the last connection */
 
     char date[32];

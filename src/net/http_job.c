@@ -92,6 +92,7 @@ void http_job_give(struct http_server *s, struct http_job *job)
 {
     if (s->n_pool >= HTTP_JOBS_KEEP || job->in_cap > HTTP_IN_KEEP) {
         http_job_free(job);
+        s->freed++;
         return;
     }
     forget(job);

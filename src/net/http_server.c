@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <sys/socket.h>
 
@@ -83,6 +84,19 @@ static void sweep(struct http_server *s, int state, uint64_t now)
         http_conn_expire(c);
 }
 
+/* malloc keeps the pages of a burst for the next one; after a calm tick the system gets them back.
+ */
+static void trim(struct http_server *s)
+{
+    bool calm = s->freed == s->freed_before && s->n_running <= HTTP_JOBS_KEEP;
+
+    if (calm && s->freed >= HTTP_JOBS_TRIM) {
+        malloc_trim(0);
+        s->freed = 0;
+    }
+    s->freed_before = s->freed;
+}
+
 static void on_tick(void *arg)
 {
     struct http_server *s = arg;
@@ -96,7 +110,8 @@ static void on_tick(void *arg)
         sweep(s, state, now);
     while (p->n > 0 && now - p->since_ms[p->first] >= PARTING_MS)
         part_with_oldest(p);
-    if (s->n_conns > 0 || p->n > 0)
+    trim(s);
+    if (s->n_conns > 0 || p->n > 0 || s->freed >= HTTP_JOBS_TRIM)
         want_tick(s);
 }
 
