@@ -122,6 +122,19 @@ static int load_body(struct store_tx *tx, void *arg, struct err *e)
     return store_run(tx, &sql_load_errors, NULL, 0, load_error_row, arg, e);
 }
 
+/* A circuit that was open stays so for what is left of its time; the wall clock has to do here. */
+static void restore(struct bridge *b, struct tracked *one, const struct health *health)
+{
+    long long half_open = b->conf->half_open_ms, since = 0;
+
+    one->health = *health;
+    if (health->status != HEALTH_UNREACHABLE)
+        return;
+    since = (wall_us() - health->last_check_us) / 1000;
+    if (since >= 0 && since < half_open)
+        one->trial_ms = now_ms() + (uint64_t)(half_open - since);
+}
+
 CO int health_load(struct bridge *b, struct err *e)
 {
     struct records all = { 0 };
@@ -132,7 +145,7 @@ CO int health_load(struct bridge *b, struct err *e)
         struct agent_entry *entry = agents_find(&b->agents, all.v[i].name);
 
         if (entry)
-            entry->tracked->health = all.v[i].health;
+            restore(b, entry->tracked, &all.v[i].health);
     }
     if (r == 0)
         memcpy(b->tracker.metrics, all.metrics, sizeof(all.metrics));
