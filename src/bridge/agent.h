@@ -46,7 +46,7 @@ struct agent {
 /* Why a registration is not acceptable, for the field it names. */
 struct agent_problem {
     const char *field;
-    char text[160];
+    char text[240];
 };
 
 /* Make one. -ERR_INVALID with *problem filled (constant field name) when the spec is malformed. */

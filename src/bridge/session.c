@@ -36,6 +36,11 @@ static const struct sql sql_metadata_put = {
     "session metadata put",
     "UPDATE vps_sessions SET metadata = ?2 WHERE sid = ?1",
 };
+static const struct sql sql_resume = {
+    "turn resume",
+    "UPDATE vps_sessions SET last_seq = last_seq - 1 WHERE sid = ?1 AND EXISTS"
+    " (SELECT 1 FROM vps_messages WHERE sid = ?1 AND seq = ?2 AND call = ?3)",
+};
 static const struct sql sql_interrupt = {
     "turn interrupted",
     "UPDATE vps_messages SET interrupted = 1"
@@ -43,8 +48,8 @@ static const struct sql sql_interrupt = {
 };
 const struct sql sql_message_put = {
     "message put",
-    "INSERT INTO vps_messages (sid, seq, ts_us, role, content, agent, interrupted)"
-    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    "INSERT INTO vps_messages (sid, seq, ts_us, role, content, agent, interrupted, call)"
+    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
 };
 static const struct sql sql_trim = {
     "messages trim",
@@ -93,8 +98,14 @@ int message_put(struct store_tx *tx, int64_t sid, int64_t seq, const struct mess
                 struct err *e)
 {
     const struct sql_arg args[] = {
-        SQL_INT(sid),        SQL_INT(seq),      SQL_INT(m->at_us),       SQL_STR(m->role),
-        SQL_STR(m->content), SQL_STR(m->agent), SQL_INT(m->interrupted),
+        SQL_INT(sid),
+        SQL_INT(seq),
+        SQL_INT(m->at_us),
+        SQL_STR(m->role),
+        SQL_STR(m->content),
+        SQL_STR(m->agent),
+        SQL_INT(m->interrupted),
+        m->call.n ? SQL_STR(m->call) : SQL_NULL,
     };
 
     return store_run(tx, &sql_message_put, args, LEN(args), NULL, NULL, e);
@@ -184,33 +195,63 @@ static int read_context(struct store_tx *tx, struct turn *t, struct err *e)
     return 0;
 }
 
+/*
+ * An earlier turn never ended. If it is this very call, tried again with its key, it goes on with
+ * the question that is there (*ret_there); else that question is marked as interrupted for good.
+ */
+static int after_interruption(struct store_tx *tx, struct turn *t, const struct begun *begun,
+                              struct str call, bool *ret_there, struct err *e)
+{
+    const struct sql_arg resume[] = { SQL_INT(t->sid), SQL_INT(t->seq - 1), SQL_STR(call) };
+    struct sql_arg interrupt[] = { SQL_INT(t->sid), SQL_INT(begun->done_seq), SQL_INT(t->seq) };
+    int r;
+
+    if (call.n) {
+        r = store_run(tx, &sql_resume, resume, LEN(resume), NULL, NULL, e);
+        if (r < 0)
+            return r;
+        *ret_there = store_changed(tx) > 0;
+        t->seq -= *ret_there;
+        interrupt[2] = SQL_INT(t->seq);
+    }
+    return store_run(tx, &sql_interrupt, interrupt, LEN(interrupt), NULL, NULL, e);
+}
+
+static int put_question(struct store_tx *tx, struct turn *t, struct str call, struct err *e)
+{
+    const struct message question = {
+        .at_us = t->now_us,
+        .role = STR("user"),
+        .content = t->prompt,
+        .agent = STR(""),
+        .call = call,
+    };
+    int r;
+
+    r = message_put(tx, t->sid, t->seq, &question, e);
+    return r < 0 ? r : trim(tx, t->sid, t->seq, t->messages_max, e);
+}
+
 /* The session is ours and counted up; write the question and what goes with it. */
 static int write_question(struct store_tx *tx, struct turn *t, const struct begun *begun,
                           struct err *e)
 {
-    const struct message question = { t->now_us, STR("user"), t->prompt, STR(""), false };
-    int r;
+    struct str call = STR("");
+    bool there = false;
+    int r = 0;
 
-    if (begun->done_seq + 1 != begun->last_seq) { /* an earlier turn never ended */
-        const struct sql_arg args[] = { SQL_INT(t->sid), SQL_INT(begun->done_seq),
-                                        SQL_INT(t->seq) };
-
-        r = store_run(tx, &sql_interrupt, args, LEN(args), NULL, NULL, e);
-        if (r < 0)
-            return r;
-    }
-    if (t->metadata) {
+    if (t->key.n)
+        call =
+            str_of(arena_printf(t->arena, STR_FMT "\n" STR_FMT, STR_ARG(t->key), STR_ARG(t->hash)));
+    if (begun->done_seq + 1 != begun->last_seq)
+        r = after_interruption(tx, t, begun, call, &there, e);
+    if (r >= 0 && t->metadata)
         r = merge_metadata(tx, t, e);
-        if (r < 0)
-            return r;
-    }
-    r = message_put(tx, t->sid, t->seq, &question, e);
-    if (r < 0)
-        return r;
-    r = trim(tx, t->sid, t->seq, t->messages_max, e);
-    if (r < 0)
-        return r;
-    return t->context_messages > 0 && t->seq > 1 ? read_context(tx, t, e) : 0;
+    if (r >= 0 && !there)
+        r = put_question(tx, t, call, e);
+    if (r >= 0 && t->context_messages > 0 && t->seq > 1)
+        r = read_context(tx, t, e);
+    return r < 0 ? r : 0;
 }
 
 static int begin_body(struct store_tx *tx, void *arg, struct err *e)
@@ -267,7 +308,12 @@ static int seq_row(struct store_row *row, void *arg, struct err *e)
 static int write_reply(struct store_tx *tx, const struct turn_end *t, struct err *e)
 {
     const struct sql_arg args[] = { SQL_STR(t->session_id), SQL_INT(t->sid), SQL_INT(t->now_us) };
-    const struct message reply = { t->now_us, STR("assistant"), t->reply, t->agent, false };
+    const struct message reply = {
+        .at_us = t->now_us,
+        .role = STR("assistant"),
+        .content = t->reply,
+        .agent = t->agent,
+    };
     int64_t seq = 0;
     int r;
 

@@ -10,6 +10,7 @@ struct message {
     int64_t at_us;
     struct str role, content, agent;
     bool interrupted;
+    struct str call; /* empty: none */
 };
 
 extern const struct sql sql_message_put;

@@ -61,6 +61,7 @@ CREATE TABLE vps_messages (
     content TEXT NOT NULL,
     agent TEXT NOT NULL,
     interrupted INTEGER NOT NULL,
+    call TEXT,                     -- of a question: Idempotency-Key and hash of its call, or NULL
     PRIMARY KEY (sid, seq)
 );
 
