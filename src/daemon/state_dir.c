@@ -1,19 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/state_dir.c — see state_dir.h. The lock is an flock on chelad.lock, which also holds the
- * pid for the message to whoever comes second; a lock dies with its process, so a crash leaves
- * nothing to clean up.
+ * daemon/state_dir.c — see state_dir.h.
  */
 #include "daemon/state_dir.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "base/paths.h"
 
 static int make_dirs(const char *path, struct err *e)
 {
@@ -43,33 +41,6 @@ static int check_private(const char *path, struct err *e)
                        path, st.st_uid);
     if ((st.st_mode & 077) && chmod(path, 0700) < 0)
         return err_sys(e, "close '%s' to other users", path);
-    return 0;
-}
-
-static int take_lock(struct state_dir *d, struct err *e)
-{
-    AUTO(free) char *path = xasprintf("%s/chelad.lock", d->path);
-    AUTO(close_fd) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    char pid[32];
-    ssize_t n;
-
-    if (fd < 0)
-        return err_sys(e, "open '%s'", path);
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        if (errno != EWOULDBLOCK)
-            return err_sys(e, "lock '%s'", path);
-        n = pread(fd, pid, sizeof(pid) - 1, 0);
-        pid[n > 0 ? n : 0] = '\0';
-        pid[strcspn(pid, "\n")] = '\0';
-        return err_set(e, ERR_CONFLICT,
-                       "state directory '%s' is in use by another chelad (pid %s): stop it, or "
-                       "give this one its own --state",
-                       d->path, pid[0] ? pid : "unknown");
-    }
-    fmt_z(pid, sizeof(pid), "%ld\n", (long)getpid());
-    if (ftruncate(fd, 0) < 0 || pwrite(fd, pid, strlen(pid), 0) < 0)
-        return err_sys(e, "write '%s'", path);
-    d->lock_fd = take_fd(&fd);
     return 0;
 }
 
@@ -105,7 +76,7 @@ int state_dir_open(const char *path, struct state_dir *ret, struct err *e)
     d.db = xasprintf("%s/chela.db", real);
     d.conf = xasprintf("%s/chelad.conf", real);
     d.socket = xasprintf("%s/chelad.sock", real);
-    r = take_lock(&d, e);
+    r = path_state_lock(d.path, &d.lock_fd, e);
     if (r == 0)
         r = load_token(&d, e);
     if (r < 0) {
