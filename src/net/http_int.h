@@ -131,7 +131,8 @@ struct http_server {
     struct http_listener *listeners;
     struct loop_timer *tick;
     bool ticking, stopping;
-    int spare_fd; /* given up for a moment to answer when descriptors run out */
+    int spare_fd;            /* given up for a moment to answer when descriptors run out */
+    uint64_t quiet_until_ms; /* of the warning that there are none */
     struct http_parting *parting;
 
     struct http_link lists[CONN_STATES];

@@ -21,6 +21,7 @@ enum {
     ACCEPT_BURST = 64,
     PARTING_MAX = 1024, /* refused connections kept open a moment */
     PARTING_MS = 1000,  /* so long, for the peer to read why */
+    QUIET_MS = 60000,   /* between two warnings about descriptors */
     TICK_MIN = 10,
     TICK_MAX = 1000,
 };
@@ -201,6 +202,11 @@ static bool turn_away_with_spare(struct http_listener *l)
     struct http_server *s = l->server;
     int fd;
 
+    if (now_ms() >= s->quiet_until_ms) {
+        log_warn("out of descriptors: turning connections away", "connections", LOG_INT(s->n_conns),
+                 "error", LOG_STR(strerror(errno)));
+        s->quiet_until_ms = now_ms() + QUIET_MS;
+    }
     if (s->spare_fd < 0)
         return false;
     close(s->spare_fd);
