@@ -92,25 +92,47 @@ static struct str request_token(struct http_req *req)
     return str_starts(req->path, STR("/api/vps")) ? query_token(req) : (struct str){ 0 };
 }
 
-/* Could this have been sent by a web page, or for somebody else? */
-static bool came_through(struct http_req *req)
+/* Names that proxies and content networks add; "x-forwarded-..." are told by their beginning. */
+static bool is_proxys(struct str name)
 {
-    static const char *const headers[] = {
-        "origin",
+    static const char *const names[] = {
         "forwarded",
-        "x-forwarded-for",
-        "x-forwarded-host",
-        "x-forwarded-proto",
-        "x-forwarded-port",
+        "forwarded-for",
         "x-real-ip",
         "via",
+        "x-client-ip",
+        "x-cluster-client-ip",
         "cf-connecting-ip",
         "true-client-ip",
-        "x-client-ip",
+        "fastly-client-ip",
+        "x-original-forwarded-for",
+        "x-envoy-external-address",
+        "cdn-loop",
     };
+    const struct str family = STR("x-forwarded");
 
-    for (size_t i = 0; i < LEN(headers); i++)
-        if (http_header_get(req, headers[i]).p)
+    if (name.n >= family.n && str_eq_nocase((struct str){ name.p, family.n }, family))
+        return true;
+    for (size_t i = 0; i < LEN(names); i++)
+        if (str_eq_nocase(name, str_of(names[i])))
+            return true;
+    return false;
+}
+
+/*
+ * Could this have been sent by a web page, or for somebody else? Pages send an Origin, but not
+ * with an image's GET; browsers say of those that they cross sites.
+ */
+static bool came_through(struct http_req *req)
+{
+    struct str site = http_header_get(req, "sec-fetch-site");
+
+    if (http_header_get(req, "origin").p)
+        return true;
+    if (site.p && !str_eq(site, STR("none")) && !str_eq(site, STR("same-origin")))
+        return true;
+    for (size_t i = 0; i < req->n_headers; i++)
+        if (is_proxys(req->headers[i].name))
             return true;
     return false;
 }
@@ -148,18 +170,35 @@ static bool in_list(struct str name, const char *list)
     return false;
 }
 
-/* "name", "name:port", "[v6]", "[v6]:port" without the port and the brackets. */
+/* Nothing, or a colon and digits. */
+static bool is_port(struct str s)
+{
+    for (size_t i = 1; i < s.n; i++)
+        if (s.p[i] < '0' || s.p[i] > '9')
+            return false;
+    return s.n == 0 || s.p[0] == ':';
+}
+
+/* "name", "name:port", "[v6]", "[v6]:port" without the port and the brackets; else nothing. */
 static struct str without_port(struct str host)
 {
-    const char *colon;
+    const char *end;
+    struct str name = host, port;
 
-    if (host.n && host.p[0] == '[') {
-        const char *end = memchr(host.p, ']', host.n);
-
-        return end ? (struct str){ host.p + 1, (size_t)(end - host.p - 1) } : (struct str){ 0 };
+    if (host.n == 0)
+        return host;
+    end = memchr(host.p, host.p[0] == '[' ? ']' : ':', host.n);
+    if (host.p[0] == '[') {
+        if (!end)
+            return (struct str){ 0 };
+        name = (struct str){ host.p + 1, (size_t)(end++ - host.p - 1) };
+    } else if (end) {
+        name.n = (size_t)(end - host.p);
+    } else {
+        return host;
     }
-    colon = memchr(host.p, ':', host.n);
-    return colon ? (struct str){ host.p, (size_t)(colon - host.p) } : host;
+    port = (struct str){ end, (size_t)(host.p + host.n - end) };
+    return is_port(port) ? name : (struct str){ 0 };
 }
 
 static bool is_literal(struct str host)
