@@ -3,12 +3,15 @@
  * net/ws.c — the life of a WebSocket: reading, the closing handshake, silence, the end.
  *
  *     OPEN ──ws_close()──▶ CLOSING ──peer's close──▶ LINGER ──peer hangs up──▶ GONE
- *       └──peer's close, or a failure of its frames──▶ ┘
+ *       ├──peer's close, or a failure of its frames──▶ ┤
+ *       └──peer's close behind messages──▶ HEARD ────▶ ┘
  *
  * From anywhere a lost or aborted stream, and from CLOSING and LINGER the passing of due_ms, lead
- * to GONE. The user is told once, on the way out of OPEN or CLOSING, always from the loop and
- * never from inside a call of its own. In LINGER the socket is nobody's but its own: our close
- * must not be destroyed by a reset, which the kernel sends when bytes are left unread.
+ * to GONE. The user is told once, on the way into LINGER or GONE, always from the loop and never
+ * from inside a call of its own. In HEARD a fiber still takes messages with ws_recv() and may
+ * answer them; when it asks for another one, or at due_ms, the peer's close gets its answer. In
+ * LINGER the socket is nobody's but its own: our close must not be destroyed by a reset, which the
+ * kernel sends when bytes are left unread.
  *
  * One timer serves pings, the limit of silence and the deadlines of closing. A message only notes
  * the time; the timer looks at the note when it fires.
@@ -56,6 +59,7 @@ static void leave_stream(struct ws *ws)
     loop_timer_stop(ws->timer);
     ws_rx_done(&ws->rx);
     free(TAKE(ws->rest));
+    free(TAKE(ws->peer_reason));
     ws_out_done(ws);
 }
 
@@ -78,6 +82,8 @@ static void lose(struct ws *ws)
 
     if (reset && ws->stream)
         stream_reset(ws->stream);
+    if (ws->state == WS_HEARD)
+        tell(ws, ws->peer_code, str_of(ws->peer_reason));
     leave_stream(ws);
     tell(ws, WS_CODE_ABNORMAL, (struct str){ 0 });
     release(ws);
@@ -100,10 +106,26 @@ void ws_fail_later(struct ws *ws)
 
 static void peer_closes(struct ws *ws, const struct ws_rx_event *ev)
 {
+    if (ws->state == WS_OPEN && ws->inbox) {
+        ws->state = WS_HEARD;
+        ws->peer_code = (unsigned short)ev->code;
+        ws->peer_reason = str_dup(ev->data);
+        ws->due_ms = deadline_in((long long)ws->limits.close_ms);
+        ws->paused = false;
+        return;
+    }
     if (ws->state == WS_OPEN)
         ws_out_close(ws, ev->code, (struct str){ 0 });
     linger(ws);
     tell(ws, ev->code, ev->data);
+}
+
+/* The peer's close has waited long enough. */
+static void answer_close(struct ws *ws)
+{
+    ws_out_close(ws, ws->peer_code, (struct str){ 0 });
+    linger(ws);
+    tell(ws, ws->peer_code, str_of(ws->peer_reason));
 }
 
 static void peer_fails(struct ws *ws, const struct ws_rx_event *ev)
@@ -193,15 +215,26 @@ void ws_resume(struct ws *ws)
     ws->heard_ms = now_ms(); /* it was we who did not listen */
 }
 
+void ws_hear_out(struct ws *ws)
+{
+    if (ws->state == WS_HEARD && !ws->stir) {
+        ws->stir = true;
+        ws_settle(ws);
+    }
+}
+
 /* --- readiness --- */
 
 /* Go on with bytes that had to wait; those that come now are behind them. */
 static void take_up(struct ws *ws)
 {
-    if (ws->stir) {
-        ws->stir = false;
+    if (!ws->stir)
+        return;
+    ws->stir = false;
+    if (ws->state == WS_HEARD)
+        answer_close(ws);
+    else
         ws_drain(ws);
-    }
 }
 
 /* 0: more may be there at once. */
@@ -229,7 +262,7 @@ static int read_once(struct ws *ws)
 
 static bool may_read(const struct ws *ws)
 {
-    return !ws->paused && !ws->broken && ws->state != WS_GONE;
+    return !ws->paused && !ws->broken && ws->state != WS_GONE && ws->state != WS_HEARD;
 }
 
 static void on_ready(struct stream *s, unsigned events, void *arg)
@@ -305,6 +338,8 @@ static void on_timer(void *arg)
     take_up(ws);
     if (ws->state == WS_OPEN)
         on_silence(ws);
+    else if (ws->state == WS_HEARD && now_ms() >= ws->due_ms)
+        answer_close(ws);
     else if (ws->state != WS_GONE && now_ms() >= ws->due_ms)
         lose(ws);
     if (ws->state == WS_GONE)
@@ -368,6 +403,8 @@ unsigned ws_close_code(const struct ws *ws)
 void ws_close(struct ws *ws, unsigned code, const char *reason)
 {
     assert(ws_code_valid(code) || code == WS_CODE_NONE);
+    if (ws->state == WS_HEARD)
+        ws_hear_out(ws);
     if (ws->state != WS_OPEN || ws->broken)
         return;
     ws_out_close(ws, code, str_of(reason));

@@ -67,6 +67,7 @@ CO int ws_recv(struct ws *ws, struct arena *a, enum ws_kind *ret_kind, struct st
     int r;
 
     while (!ws->inbox && !ws->told) {
+        ws_hear_out(ws);
         ws->reader = fiber_self();
         r = fiber_park(deadline_ms, e);
         ws->reader = NULL;

@@ -174,7 +174,7 @@ static size_t cost(const struct ws *ws, size_t n)
 
 static int refuse(const struct ws *ws, struct str data, struct err *e)
 {
-    if (ws->state != WS_OPEN || ws->broken)
+    if ((ws->state != WS_OPEN && ws->state != WS_HEARD) || ws->broken)
         return err_set(e, ERR_UNAVAILABLE, "the WebSocket is closing");
     if (cost(ws, data.n) > ws->limits.queue)
         return err_set(e, ERR_LIMIT, "a message of %zu bytes is over the queue's %zu", data.n,

@@ -10,6 +10,7 @@
 
 enum ws_state {
     WS_OPEN,
+    WS_HEARD,   /* the peer's close came behind messages that ws_recv() has yet to take */
     WS_CLOSING, /* our close went first; waiting for the peer's until due_ms */
     WS_LINGER,  /* all is said; the rest is written, then bytes are dropped until the peer hangs up
                  */
@@ -39,15 +40,17 @@ struct ws {
     void *arg;
     enum ws_state state;
     bool client;
-    bool kept;           /* read by ws_recv(): lives until ws_free() */
-    bool let_go;         /* ws_free() was called */
-    bool told;           /* the user knows that it is closed */
-    bool broken;         /* the stream failed or was aborted: the timer will tell the user */
-    bool paused;         /* not reading, because the inbox is full */
-    bool stir;           /* the receiver holds bytes to be taken up from the loop */
-    bool pinged;         /* and nothing heard since */
-    bool ended;          /* we have shut our side down */
-    unsigned short code; /* once told */
+    bool kept;                /* read by ws_recv(): lives until ws_free() */
+    bool let_go;              /* ws_free() was called */
+    bool told;                /* the user knows that it is closed */
+    bool broken;              /* the stream failed or was aborted: the timer will tell the user */
+    bool paused;              /* not reading, because the inbox is full */
+    bool stir;                /* the receiver holds bytes to be taken up from the loop */
+    bool pinged;              /* and nothing heard since */
+    bool ended;               /* we have shut our side down */
+    unsigned short code;      /* once told */
+    unsigned short peer_code; /* of WS_HEARD */
+    char *peer_reason;
     unsigned char n_pong;
     struct ws_limits limits;
     uint64_t heard_ms, due_ms;
@@ -67,6 +70,7 @@ struct ws {
 /* ws.c */
 void ws_settle(struct ws *ws);     /* watch what is to be watched, set the timer */
 void ws_resume(struct ws *ws);     /* read again; ws_settle() must follow */
+void ws_hear_out(struct ws *ws);   /* HEARD: all is received, the peer's close may be answered */
 void ws_drain(struct ws *ws);      /* take events from rx as long as it may */
 void ws_fail_later(struct ws *ws); /* the stream is lost; tell from the loop */
 
