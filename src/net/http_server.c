@@ -157,6 +157,7 @@ static void turn_away(struct http_server *s, int fd, bool tls, enum http_refusal
                                "Connection: close\r\n\r\n"
                                "{\"error\":\"Too many connections\"}";
     struct http_parting *p = s->parting;
+    char drain[4096];
     unsigned at;
 
     http_count_refused(why);
@@ -166,7 +167,9 @@ static void turn_away(struct http_server *s, int fd, bool tls, enum http_refusal
     }
     (void)send(fd, text, sizeof(text) - 1, MSG_NOSIGNAL | MSG_DONTWAIT); /* all we can do */
     (void)shutdown(fd, SHUT_WR);
-    if (why == REFUSED_DESCRIPTORS) {
+    if (why == REFUSED_DESCRIPTORS) { /* it cannot be held: read what is there, so no reset */
+        for (int i = 0; i < 16 && recv(fd, drain, sizeof(drain), MSG_DONTWAIT) > 0; i++)
+            ;
         close(fd);
         return;
     }
