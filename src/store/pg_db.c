@@ -446,26 +446,38 @@ void pg_db_give_up(struct pg_db *db)
     db->open = false;
 }
 
-int pg_db_fate(struct pg_db *db, struct pg_xid xid, struct err *e)
+static int fate_of(const struct pg_db *db, const PGresult *result, bool same_life)
 {
-    static const struct {
-        const char *text;
-        int fate;
-    } rows[] = { { "committed", PG_COMMITTED },
-                 { "aborted", PG_ABORTED },
-                 { "in progress", PG_UNDER_WAY } };
+    const char *text;
+
+    /* Forgotten: older than what the server keeps. */
+    if (db->pg->getisnull(result, 0, 0))
+        return PG_UNCLEAR;
+    text = db->pg->getvalue(result, 0, 0);
+    if (strcmp(text, "aborted") == 0)
+        return PG_ABORTED;
+    if (strcmp(text, "committed") == 0)
+        return same_life ? PG_COMMITTED : PG_UNCLEAR;
+    return same_life ? PG_UNDER_WAY : PG_ABORTED; /* of another life: it is not ours */
+}
+
+int pg_db_fate(struct pg_db *db, const struct pg_xid *xid, struct err *e)
+{
+    bool same_life = strcmp(xid->life, db->xid.life) == 0;
+    const char *state;
     char text[64];
     PGresult *result;
-    int r = PG_FORGOTTEN;
+    int r;
 
-    fmt_z(text, sizeof(text), "SELECT pg_xact_status('%llu')", (unsigned long long)xid.v);
+    fmt_z(text, sizeof(text), "SELECT pg_xact_status('%llu')", (unsigned long long)xid->v);
     result = db->pg->exec(db->conn, text);
-    if (!good(db, result))
+    state = db->pg->resultErrorField(result, PG_DIAG_SQLSTATE);
+    if (good(db, result))
+        r = fate_of(db, result, same_life);
+    else if (!same_life && state && strcmp(state, "22023") == 0)
+        r = PG_ABORTED; /* the id has not been given yet: ours went down with the server */
+    else
         r = fail(db, result, "look up a commit", e);
-    for (size_t i = 0; r == PG_FORGOTTEN && i < LEN(rows); i++) {
-        if (strcmp(db->pg->getvalue(result, 0, 0), rows[i].text) == 0)
-            r = rows[i].fate;
-    }
     db->pg->clear(result);
     return r;
 }
@@ -573,9 +585,29 @@ static int shake_hands(struct pg_db *db, uint64_t deadline_ms, struct err *e)
     return 0;
 }
 
+/*
+ * What is the same as long as the server does not crash or restart: when it was started, and its
+ * own processes, which a crash of any of its sessions replaces.
+ */
+static int note_life(struct pg_db *db, struct err *e)
+{
+    PGresult *result =
+        db->pg->exec(db->conn, "SELECT pg_postmaster_start_time()::text || coalesce((SELECT"
+                               " string_agg(' ' || pid, '' ORDER BY pid) FROM pg_stat_activity"
+                               " WHERE datid IS NULL AND usesysid IS NULL), '')");
+    int r = good(db, result) ? 0 : fail(db, result, "greet", e);
+
+    if (r == 0)
+        fmt_z(db->xid.life, sizeof(db->xid.life), "%.*s", (int)sizeof(db->xid.life) - 1,
+              db->pg->getvalue(result, 0, 0));
+    db->pg->clear(result);
+    return r;
+}
+
 static int greet(struct pg_db *db, struct err *e)
 {
     const char *encoding = db->pg->parameterStatus(db->conn, "server_encoding");
+    int r;
 
     if (db->pg->serverVersion(db->conn) < 140000)
         return err_set(e, ERR_INVALID, "PostgreSQL 14 or newer is needed, not %d",
@@ -586,10 +618,11 @@ static int greet(struct pg_db *db, struct err *e)
     db->name = xasprintf("%s on %s:%s", db->pg->db(db->conn), db->pg->host(db->conn),
                          db->pg->port(db->conn));
     /* What is acknowledged is on the disk, whatever the server is used to. */
-    return simple(db, "synchronous_commit",
-                  "SELECT set_config('synchronous_commit', 'on', false)"
-                  " WHERE current_setting('synchronous_commit') = 'off'",
-                  e);
+    r = simple(db, "synchronous_commit",
+               "SELECT set_config('synchronous_commit', 'on', false)"
+               " WHERE current_setting('synchronous_commit') = 'off'",
+               e);
+    return r < 0 ? r : note_life(db, e);
 }
 
 int pg_db_open(const char *url, uint64_t deadline_ms, struct pg_db **ret, struct err *e)

@@ -39,16 +39,19 @@ enum pg_verdict pg_db_verdict(const struct pg_db *db);
 
 /*
  * The id of the transaction that began last, and what became of the one that had this id: positive
- * outcomes. It is asked on another connection when the first was lost in COMMIT. (After a fail-over
- * to a server that had not received everything the id may name another transaction; only
- * synchronous replication excludes that, as it excludes the loss itself.)
+ * outcomes. It is asked on another connection when the first was lost in COMMIT.
+ *
+ * A server that crashed gives ids it had not written down to other transactions. So "committed" is
+ * believed only of the same life of the same server, and is PG_UNCLEAR after that. "Aborted" is
+ * always true of ours: an id whose commit is on the disk is never given away.
  */
 struct pg_xid {
-    uint64_t v;
+    uint64_t v; /* 0: it has none */
+    char life[128];
 };
 struct pg_xid pg_db_xid(const struct pg_db *db);
-enum { PG_COMMITTED = 1, PG_ABORTED = 2, PG_UNDER_WAY = 3, PG_FORGOTTEN = 4 };
-int pg_db_fate(struct pg_db *db, struct pg_xid xid, struct err *e) MUST_CHECK;
+enum { PG_COMMITTED = 1, PG_ABORTED = 2, PG_UNDER_WAY = 3, PG_UNCLEAR = 4 };
+int pg_db_fate(struct pg_db *db, const struct pg_xid *xid, struct err *e) MUST_CHECK;
 
 /* Rows into a table by COPY ... FROM STDIN in its text format, inside a transaction. */
 int pg_db_copy_begin(struct pg_db *db, const char *statement, struct err *e) MUST_CHECK;

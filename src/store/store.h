@@ -17,9 +17,9 @@
  * Errors: ERR_CONFLICT a constraint said no (unique, foreign key); ERR_UNAVAILABLE the database is
  * away, the disk is full or too many wait (nothing was written); ERR_INVALID a text that is not
  * UTF-8 or holds a NUL; ERR_INTERNAL a broken statement or file.
- * A connection to PostgreSQL lost in COMMIT is looked into when the server is back: the
- * transaction's id tells whether it happened. If the server stays away, the answer is
- * ERR_UNAVAILABLE and store_unsure() of it is true: it may have been written.
+ * A connection to PostgreSQL lost in COMMIT is looked into on a new one: the transaction's id tells
+ * whether it happened. If the server stays away, or was started anew and knows of a commit of this
+ * id, the answer is ERR_UNAVAILABLE and store_unsure() of it is true: it may have been written.
  */
 #pragma once
 

@@ -138,7 +138,7 @@ static enum outcome attempt(struct pg_db **db, store_body *body, void *arg,
 }
 
 /* The connection broke in COMMIT: was it committed? PG_COMMITTED, PG_ABORTED or an error. */
-static int find_fate(struct store *s, struct pg_db **db, struct pg_xid xid, struct err *e)
+static int find_fate(struct store *s, struct pg_db **db, const struct pg_xid *xid, struct err *e)
 {
     uint64_t deadline = deadline_in((long long)s->conf.wait_ms);
     int r;
@@ -151,12 +151,13 @@ static int find_fate(struct store *s, struct pg_db **db, struct pg_xid xid, stru
             return r;
         if (r < 0 && *db)
             drop(db);
-        if (r == PG_FORGOTTEN || now_ms() >= deadline)
+        if (r == PG_UNCLEAR || now_ms() >= deadline)
             break;
         pause_ms(FATE_EVERY_MS);
     }
     if (r > 0)
         (void)err_set(e, ERR_UNAVAILABLE, "the connection was lost in COMMIT");
+    e->code = ERR_UNAVAILABLE;
     return err_wrap(e, STORE_UNSURE);
 }
 
@@ -173,7 +174,7 @@ struct serving {
 };
 
 /* Where a lost connection leaves the transaction: over, with *ret, or to be run again. */
-static bool over_after_loss(struct serving *v, bool in_commit, struct pg_xid xid, int *ret,
+static bool over_after_loss(struct serving *v, bool in_commit, const struct pg_xid *xid, int *ret,
                             struct err *why)
 {
     int fate;
@@ -216,7 +217,7 @@ static int serve(struct serving *v, struct err *e)
                 pause_ms(wait);
             wait = wait * 2 < TRY_LONGEST_MS ? wait * 2 : TRY_LONGEST_MS;
         } else {
-            over = over_after_loss(v, outcome == LOST_IN_COMMIT, xid, &r, &why);
+            over = over_after_loss(v, outcome == LOST_IN_COMMIT, &xid, &r, &why);
         }
         metric_add(&store_metric_retries, 0, over ? 0 : 1);
     }
