@@ -54,8 +54,8 @@ def cluster():
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_postgresql_stopped_and_restarted_under_load(start, make_agent, cluster, mode):
-    daemon = start(env={"DATABASE_URL": cluster.new_database()}, fresh=False)
+def test_postgresql_stopped_and_restarted_under_load(cluster, start, make_agent, mode):
+    daemon = start("--store.wait=500ms", env={"DATABASE_URL": cluster.new_database()}, fresh=False)
     name = daemon.register(make_agent(act.echo), "a")
     writers = [Writer(daemon, name, f"s{number}") for number in range(8)]
     for writer in writers:
@@ -75,7 +75,7 @@ def test_postgresql_stopped_and_restarted_under_load(start, make_agent, cluster,
         writer.enough.set()
         writer.join(30)
         assert writer.problems == []
-    assert daemon.http.get("/health").json()["dbos"] == "connected"
+    eventually(lambda: daemon.http.get("/health").json()["dbos"] == "connected", deadline=15)
     for writer in writers:
         turns = daemon.turns(writer.session)
         answered = [content for role, content in turns if role == "assistant"]
@@ -91,7 +91,7 @@ def eventually_more(writers, what, deadline=20):
     eventually(lambda: all(now > then for now, then in zip(total(), before)), deadline)
 
 
-def test_a_start_without_the_database_fails_clearly_and_hides_the_password(start, cluster):
+def test_a_start_without_the_database_fails_clearly_and_hides_the_password(cluster, start):
     url = cluster.new_database()
     cluster.stop()
     with pytest.raises(chelad.StartFailed) as failed:
@@ -184,7 +184,7 @@ def copy_store(daemon, target):
                       f"sqlite:{daemon.state / 'chela.db'}", "--to", target)
 
 
-def test_store_copy_moves_everything_to_postgresql(start, make_agent, cluster):
+def test_store_copy_moves_everything_to_postgresql(cluster, start, make_agent):
     daemon = start(fresh=False)
     agent = make_agent(act.fails(500), act.echo)
     daemon.register(agent, "a", max_retries=1, auth_token="moved", context="session")
@@ -199,7 +199,7 @@ def test_store_copy_moves_everything_to_postgresql(start, make_agent, cluster):
         target = cluster.new_database()
         running = copy_store(daemon, target)
         assert running.returncode != 0, "not while the daemon runs"
-        assert str(daemon.process.pid) in running.stderr
+        assert "running" in running.stderr
     daemon.stop()
     done = copy_store(daemon, target)
     assert done.returncode == 0, done.stderr
