@@ -20,10 +20,6 @@
 
 #define SPARE_MAX 256
 
-#ifndef CHELA_VERSION
-#define CHELA_VERSION "0"
-#endif
-
 /* --- events --- */
 
 static void apply_timer(struct http_client *c)
@@ -216,7 +212,6 @@ static CURL *easy_new(struct http_client *c, struct http_exchange *x)
     curl_easy_setopt(h, CURLOPT_PATH_AS_IS, 1L);
     curl_easy_setopt(h, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
     curl_easy_setopt(h, CURLOPT_TCP_NODELAY, 1L);
-    curl_easy_setopt(h, CURLOPT_USERAGENT, "chela/" CHELA_VERSION);
     if (c->ca_file)
         curl_easy_setopt(h, CURLOPT_CAINFO, c->ca_file);
     curl_easy_setopt(h, CURLOPT_OPENSOCKETFUNCTION, open_socket);

@@ -17,6 +17,8 @@
 #define ANSWER_MAX       (16 * MIB)
 #define EXPECT_THRESHOLD MIB /* above, libcurl would add "Expect: 100-continue" */
 #define HEADERS_OUT_MAX  64
+#define ENCODINGS        "gzip, deflate"
+#define ENCODINGS_HEADER "Accept-Encoding: " ENCODINGS
 
 /* --- options --- */
 
@@ -27,26 +29,39 @@ static bool named(const char *header, const char *name)
     return strncasecmp(header, name, n) == 0 && header[n] == ':';
 }
 
-/* libcurl's list, built in the arena, where it lasts as long as the call. */
-static struct curl_slist *headers_of(const struct http_call *call, bool body, struct arena *a)
+/*
+ * libcurl's list, built in the arena, where it lasts as long as the call. It formats a header of
+ * its own twice and character by character, and one of the list once; that is felt in every call.
+ */
+static struct curl_slist *headers_of(const struct http_exchange *x, const struct http_call *call,
+                                     bool body)
 {
     static char no_type[] = "Content-Type:", no_expect[] = "Expect:";
-    struct curl_slist *nodes = arena_raw(a, (HEADERS_OUT_MAX + 2) * sizeof(*nodes));
+    static char agent[] = "User-Agent: chela/" CHELA_VERSION, encodings[] = ENCODINGS_HEADER;
+    struct curl_slist *nodes;
     bool typed = !body;
     size_t n = 0;
 
-    for (const char *const *h = call->headers; h && *h; h++) {
-        assert(n < HEADERS_OUT_MAX && !strpbrk(*h, "\r\n")); /* texts of ours */
-        typed |= named(*h, "Content-Type");
-        nodes[n++].data = arena_strdup(a, *h);
+    while (call->headers && call->headers[n])
+        n++;
+    assert(n < HEADERS_OUT_MAX);
+    nodes = arena_raw(x->arena, (n + 4) * sizeof(*nodes));
+
+    for (size_t i = 0; i < n; i++) {
+        assert(!strpbrk(call->headers[i], "\r\n")); /* texts of ours */
+        typed |= named(call->headers[i], "Content-Type");
+        nodes[i].data = arena_strdup(x->arena, call->headers[i]);
     }
+    nodes[n++].data = agent;
+    if (!x->streaming)
+        nodes[n++].data = encodings;
     if (!typed)
         nodes[n++].data = no_type; /* else libcurl says it is a form */
     if (call->body.n > EXPECT_THRESHOLD)
         nodes[n++].data = no_expect;
     for (size_t i = 0; i < n; i++)
         nodes[i].next = i + 1 < n ? &nodes[i + 1] : NULL;
-    return n ? nodes : NULL;
+    return nodes;
 }
 
 static bool takes_body(enum http_method m)
@@ -77,7 +92,6 @@ static void set_method(struct http_exchange *x, enum http_method method, bool bo
 static void set_options(struct http_exchange *x, const struct http_call *call)
 {
     bool body = call->body.n > 0 || takes_body(call->method);
-    struct curl_slist *headers = headers_of(call, body, x->arena);
     CURL *h = x->easy;
 
     curl_easy_setopt(h, CURLOPT_URL, call->url);
@@ -88,9 +102,7 @@ static void set_options(struct http_exchange *x, const struct http_call *call)
         curl_easy_setopt(h, CURLOPT_POSTFIELDS, call->body.n ? call->body.p : "");
         curl_easy_setopt(h, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)call->body.n);
     }
-    if (headers || x->has_headers)
-        curl_easy_setopt(h, CURLOPT_HTTPHEADER, headers);
-    x->has_headers = headers != NULL;
+    curl_easy_setopt(h, CURLOPT_HTTPHEADER, headers_of(x, call, body));
     if (call->unix_socket || x->has_unix_socket)
         curl_easy_setopt(h, CURLOPT_UNIX_SOCKET_PATH, call->unix_socket);
     x->has_unix_socket = call->unix_socket != NULL;
@@ -99,7 +111,7 @@ static void set_options(struct http_exchange *x, const struct http_call *call)
      * all that a compressed piece grows to while the reader is slow.
      */
     if (x->has_encoding == x->streaming)
-        curl_easy_setopt(h, CURLOPT_ACCEPT_ENCODING, x->streaming ? NULL : "gzip, deflate");
+        curl_easy_setopt(h, CURLOPT_ACCEPT_ENCODING, x->streaming ? NULL : ENCODINGS);
     x->has_encoding = !x->streaming;
 }
 

@@ -51,7 +51,7 @@ struct http_exchange {
 
     /* Options as they are set now. */
     enum http_method method;
-    bool has_body, has_headers, has_unix_socket, has_encoding;
+    bool has_body, has_unix_socket, has_encoding;
 
     /* The call. */
     struct arena *arena;
