@@ -158,9 +158,10 @@ static enum sql_kind kind(const struct store_row *row, int col)
     case OID_INT4:
     case OID_INT8:
         return SQL_K_INT;
+    case OID_NUMERIC: /* what a sum of integers is */
+        return strpbrk(value(row, col), ".eN") ? SQL_K_REAL : SQL_K_INT;
     case OID_FLOAT4:
     case OID_FLOAT8:
-    case OID_NUMERIC:
         return SQL_K_REAL;
     case OID_BYTEA:
         return SQL_K_BLOB;

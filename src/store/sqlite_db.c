@@ -449,9 +449,10 @@ static int set_up(struct sqlite_db *db, struct err *e)
 
     fmt_z(cache, sizeof(cache), "PRAGMA cache_size = -%d", CACHE_KIB);
     fmt_z(keep, sizeof(keep), "PRAGMA journal_size_limit = %lld", (long long)WAL_KEEP);
-    r = pragma_is(db, cache, NULL, e);
-    if (r == 0 && db->mode == DB_ALONE)
-        r = pragma_is(db, "PRAGMA locking_mode = EXCLUSIVE", NULL, e);
+    /* First: it counts only before the file was looked at. */
+    r = db->mode == DB_ALONE ? pragma_is(db, "PRAGMA locking_mode = EXCLUSIVE", NULL, e) : 0;
+    if (r == 0)
+        r = pragma_is(db, cache, NULL, e);
     if (r == 0 && db->mode == DB_WRITER && !in_memory(db))
         r = pragma_is(db, "PRAGMA journal_mode = WAL", "wal", e);
     if (r == 0)

@@ -317,7 +317,7 @@ static int open_source(struct copy *c, struct err *e)
 
     r = sqlite_db_open(path, DB_ALONE, OPEN_WAIT_MS, &c->from, e);
     if (r == 0)
-        r = sqlite_db_verb(c->from, VERB_BEGIN, e);
+        r = sqlite_db_verb(c->from, VERB_BEGIN_READ, e);
     if (r == -ERR_UNAVAILABLE)
         return err_wrap(e, "is the program that uses '%s' still running?", path);
     if (r < 0)
