@@ -22,19 +22,19 @@ struct session { /* one connection of the server */
 
 struct rig rig; /* one test at a time */
 
-static int say(struct session *s, const void *p, size_t n)
+CO static int say(struct session *s, const void *p, size_t n)
 {
     struct err e;
 
     return fiber_write_all(s->fd, p, n, DEADLINE_NONE, &e);
 }
 
-static int say_z(struct session *s, const char *z)
+CO static int say_z(struct session *s, const char *z)
 {
     return say(s, z, strlen(z));
 }
 
-static int answer(struct session *s, const char *more, const void *body, size_t n)
+CO static int answer(struct session *s, const char *more, const void *body, size_t n)
 {
     char head[512];
 
@@ -103,7 +103,7 @@ static size_t make_gzip(const char *text, unsigned char *out)
     return 23 + n;
 }
 
-static int play_hang(struct session *s, struct str body)
+CO static int play_hang(struct session *s, struct str body)
 {
     char byte;
     struct err e;
@@ -112,18 +112,18 @@ static int play_hang(struct session *s, struct str body)
     return -1;
 }
 
-static int play_echo(struct session *s, struct str body)
+CO static int play_echo(struct session *s, struct str body)
 {
     return answer(s, "Content-Type: text/plain\r\nX-Two:  spaced \r\n", body.p, body.n);
 }
 
-static int play_half(struct session *s, struct str body)
+CO static int play_half(struct session *s, struct str body)
 {
     say_z(s, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
     return play_hang(s, body);
 }
 
-static int play_reset(struct session *s, struct str body)
+CO static int play_reset(struct session *s, struct str body)
 {
     struct err e;
 
@@ -133,42 +133,42 @@ static int play_reset(struct session *s, struct str body)
     return -1;
 }
 
-static int play_short(struct session *s, struct str body)
+CO static int play_short(struct session *s, struct str body)
 {
     say_z(s, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
     return -1;
 }
 
-static int play_nothing(struct session *s, struct str body)
+CO static int play_nothing(struct session *s, struct str body)
 {
     return -1;
 }
 
-static int play_bad_chunk(struct session *s, struct str body)
+CO static int play_bad_chunk(struct session *s, struct str body)
 {
     say_z(s, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ngood\r\nXYZ\r\nbad\r\n");
     return play_hang(s, body);
 }
 
-static int play_chunks(struct session *s, struct str body)
+CO static int play_chunks(struct session *s, struct str body)
 {
     return say_z(s, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nHello\r\n"
                     "7;x=y\r\n, world\r\n0\r\nX-Trailer: t\r\n\r\n");
 }
 
-static int play_garbage(struct session *s, struct str body)
+CO static int play_garbage(struct session *s, struct str body)
 {
     say_z(s, "SSH-2.0-OpenSSH_9.2\r\n\r\n");
     return play_hang(s, body);
 }
 
-static int play_big_length(struct session *s, struct str body)
+CO static int play_big_length(struct session *s, struct str body)
 {
     say_z(s, "HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\nx");
     return play_hang(s, body);
 }
 
-static int play_big_stream(struct session *s, struct str body)
+CO static int play_big_stream(struct session *s, struct str body)
 {
     static char piece[65536];
 
@@ -180,32 +180,32 @@ static int play_big_stream(struct session *s, struct str body)
     return -1;
 }
 
-static int play_gzip(struct session *s, struct str body)
+CO static int play_gzip(struct session *s, struct str body)
 {
     unsigned char out[256];
 
     return answer(s, "Content-Encoding: gzip\r\n", out, make_gzip("unzipped text", out));
 }
 
-static int play_bomb(struct session *s, struct str body)
+CO static int play_bomb(struct session *s, struct str body)
 {
     static unsigned char out[64 * 1024];
 
     return answer(s, "Content-Encoding: gzip\r\n", out, make_bomb(out));
 }
 
-static int play_interim(struct session *s, struct str body)
+CO static int play_interim(struct session *s, struct str body)
 {
     say_z(s, "HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n");
     return answer(s, "X-Final: yes\r\n", "done", 4);
 }
 
-static int play_redirect(struct session *s, struct str body)
+CO static int play_redirect(struct session *s, struct str body)
 {
     return say_z(s, "HTTP/1.1 302 Found\r\nLocation: /echo\r\nContent-Length: 0\r\n\r\n");
 }
 
-static int play_headers(struct session *s, struct str body)
+CO static int play_headers(struct session *s, struct str body)
 {
     say_z(s, "HTTP/1.1 200 OK\r\n");
     for (int i = 0; i < 300; i++)
@@ -214,7 +214,7 @@ static int play_headers(struct session *s, struct str body)
 }
 
 /* The first request of a connection is answered; the second is swallowed. */
-static int play_stale(struct session *s, struct str body)
+CO static int play_stale(struct session *s, struct str body)
 {
     rig.posts_of_stale++;
     if (s->number > 0)
@@ -222,13 +222,13 @@ static int play_stale(struct session *s, struct str body)
     return answer(s, "", "ok", 2);
 }
 
-static int play_empty(struct session *s, struct str body)
+CO static int play_empty(struct session *s, struct str body)
 {
     return say_z(s, "HTTP/1.1 204 No Content\r\n\r\n");
 }
 
 /* 1 MiB in pieces, as fast as the client takes them. */
-static int play_stream(struct session *s, struct str body)
+CO static int play_stream(struct session *s, struct str body)
 {
     static char piece[16384];
     char size[16];
@@ -242,7 +242,7 @@ static int play_stream(struct session *s, struct str body)
     return say_z(s, "0\r\n\r\n");
 }
 
-static int play_drip(struct session *s, struct str body)
+CO static int play_drip(struct session *s, struct str body)
 {
     struct err e;
 
@@ -253,7 +253,7 @@ static int play_drip(struct session *s, struct str body)
     return say_z(s, "0\r\n\r\n");
 }
 
-static int play_big_body(struct session *s, struct str body)
+CO static int play_big_body(struct session *s, struct str body)
 {
     static char out[RIG_BIG];
 
@@ -263,7 +263,7 @@ static int play_big_body(struct session *s, struct str body)
 
 static const struct act {
     const char *path;
-    int (*play)(struct session *s, struct str body);
+    CO int (*play)(struct session *s, struct str body);
 } acts[] = {
     { "/echo", play_echo },
     { "/hang", play_hang },
