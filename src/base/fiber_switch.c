@@ -80,7 +80,9 @@ static void tsan_drop(void *track)
     __tsan_destroy_fiber(track);
 }
 
-static void tsan_switch(struct fiber_ctx *from, struct fiber_ctx *to)
+/* Never a call of its own: it would be entered on one record of calls and left on another. */
+static inline __attribute__((always_inline)) void tsan_switch(struct fiber_ctx *from,
+                                                              struct fiber_ctx *to)
 {
     if (!from->track)
         from->track = __tsan_get_current_fiber();
