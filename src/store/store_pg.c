@@ -33,7 +33,7 @@ struct pg_store;
 
 struct worker {
     struct pg_store *st;
-    enum { WORKER_NONE, WORKER_LIVE, WORKER_ENDED } state; /* ended: to be joined */
+    bool live, started; /* not live but started: it has ended and is to be joined */
     pthread_t thread;
     pthread_cond_t go;
     struct worker *next_idle;
@@ -293,7 +293,7 @@ static void *work(void *arg)
         }
     }
     st->live--;
-    w->state = WORKER_ENDED;
+    w->live = false;
     pthread_mutex_unlock(&s->lock);
     return NULL;
 }
@@ -335,11 +335,11 @@ static void start_worker(struct pg_store *st)
 {
     struct worker *w = st->workers;
 
-    while (w->state == WORKER_LIVE)
+    while (w->live)
         w++;
-    if (w->state == WORKER_ENDED)
+    if (w->started)
         (void)pthread_join(w->thread, NULL); /* it is past its last use of the lock */
-    w->state = WORKER_LIVE;
+    w->live = w->started = true;
     st->live++;
     w->thread = store_thread("store-pg", work, w);
 }
@@ -448,7 +448,7 @@ static void close_store(struct store *s)
     pthread_cond_signal(&st->late);
     pthread_mutex_unlock(&s->lock);
     for (unsigned i = 0; i < s->conf.pool; i++) {
-        if (st->workers[i].state != WORKER_NONE)
+        if (st->workers[i].started)
             (void)pthread_join(st->workers[i].thread, NULL);
         pthread_cond_destroy(&st->workers[i].go);
     }
