@@ -386,8 +386,8 @@ static const struct http_route routes[] = {
 };
 /* clang-format on */
 
-static CO int authenticate(struct http_req *req, const struct stream_addr *peer, void *arg,
-                           struct http_identity *ret, struct err *e)
+static int authenticate(struct http_req *req, const struct stream_addr *peer, void *arg,
+                        struct http_identity *ret, struct err *e)
 {
     const struct http_agent *agent = arg;
     struct str value = http_header_get(req, "authorization");

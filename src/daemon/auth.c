@@ -137,8 +137,8 @@ static bool came_through(struct http_req *req)
     return false;
 }
 
-static CO int authenticate(struct http_req *req, const struct stream_addr *peer, void *arg,
-                           struct http_identity *ret, struct err *e)
+static int authenticate(struct http_req *req, const struct stream_addr *peer, void *arg,
+                        struct http_identity *ret, struct err *e)
 {
     const struct auth *a = arg;
     struct str token;

@@ -42,12 +42,29 @@ static bool invite_body(struct http_conn *c)
     return stream_writev(c->stream, &iov, 1, &n, &ignored) == 0 && n == iov.iov_len;
 }
 
+/* Nothing is kept of those who may not come in: many large bodies would fill our memory. */
+static void check_door(struct http_job *job)
+{
+    struct err e;
+    int r = http_authorise(job, &e);
+
+    if (r < 0)
+        http_reply_error(job, &e);
+    if (r != 0) {
+        job->drop = true;
+        job->close |= job->body_left > HTTP_DRAIN_MAX;
+        buf_clear(&job->body);
+    }
+}
+
 static void head_accepted(struct http_conn *c)
 {
     struct http_job *job = c->job;
     bool untouched = job->in_n == job->consumed;
     int r = http_body_begin(job);
 
+    if (r == HTTP_BODY_MORE && !job->drop)
+        check_door(job);
     if (r == HTTP_BODY_WHOLE) {
         request_whole(c);
     } else if (r != HTTP_BODY_MORE) {

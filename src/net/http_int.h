@@ -194,7 +194,8 @@ void http_job_too_large(struct http_job *job);
 /* Refuse with an answer in nobody's dialect ({"error": text}), closing the connection. */
 void http_job_refuse(struct http_job *job, int status, const char *text);
 
-/* http_run.c: the fiber of a job. */
+/* http_run.c: may its caller come in? 0, or 1: refused, and the answer says so; and its fiber. */
+int http_authorise(struct http_job *job, struct err *e);
 CO int http_run(void *arg, struct err *e);
 
 /* http_reply.c: head and body of the answer in job->req, ready to be written. */

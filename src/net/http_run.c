@@ -40,11 +40,9 @@ static const char *scope_names(unsigned need, char out[SCOPES_TEXT])
     return out;
 }
 
-/* 0: come in. 1: refused, and the answer says so. */
-CO static int authorise(struct http_job *job, struct err *e)
+int http_authorise(struct http_job *job, struct err *e)
 {
     struct http_server_ops *ops = &job->conn->server->ops;
-    struct stream_addr peer = *stream_peer(job->conn->stream); /* which may go while we wait */
     struct http_req *req = &job->req;
     char names[SCOPES_TEXT];
     int r;
@@ -52,7 +50,7 @@ CO static int authorise(struct http_job *job, struct err *e)
     if (req->route->need & NEED_NONE)
         return 0;
     if (ops->authenticate) {
-        r = ops->authenticate(req, &peer, ops->arg, &req->who, e);
+        r = ops->authenticate(req, stream_peer(job->conn->stream), ops->arg, &req->who, e);
         if (r == -ERR_UNAUTHORIZED || r == -ERR_FORBIDDEN) {
             refuse_at_door(req, e);
             return 1;
@@ -214,7 +212,7 @@ CO static int serve(struct http_job *job, struct err *e)
 
     if (job->canceled)
         return err_set(e, ERR_CANCELED, "canceled");
-    r = authorise(job, e);
+    r = http_authorise(job, e);
     if (r == 0 && route->query)
         r = decode_query(job, e);
     if (r == 0 && route->in)

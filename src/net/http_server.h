@@ -26,12 +26,13 @@ struct http_limits {              /* read at each use, so a reload takes effect 
 /* What the server asks of the program; wired by daemon. */
 struct http_server_ops {
     /*
-     * Who is calling? May read the store (CO). 0 and *ret filled (anonymous has scopes NEED_NONE);
-     * -ERR_UNAUTHORIZED or -ERR_FORBIDDEN refuse. Called for every route that is not NEED_NONE
-     * only.
+     * Who is calling? 0 and *ret filled (anonymous has scopes NEED_NONE); -ERR_UNAUTHORIZED or
+     * -ERR_FORBIDDEN refuse. Called for every route that is not NEED_NONE only: when the request
+     * runs, and before that when its body is yet to come, which a stranger's need not. So it does
+     * not wait.
      */
-    CO int (*authenticate)(struct http_req *req, const struct stream_addr *peer, void *arg,
-                           struct http_identity *ret, struct err *e);
+    int (*authenticate)(struct http_req *req, const struct stream_addr *peer, void *arg,
+                        struct http_identity *ret, struct err *e);
     /* Are Host and Origin acceptable (DNS rebinding, cross-site)? */
     bool (*host_allowed)(struct str host, const struct stream_addr *peer, void *arg);
     bool (*origin_allowed)(struct str origin, void *arg);

@@ -166,8 +166,8 @@ static const struct http_table table = { "/t", &dialect_fastapi, rows, LEN(rows)
 static struct http_table docs = { "/docs", &dialect_plain, NULL, 0, NULL };
 static const struct http_table *const tables[] = { &table, &docs };
 
-static CO int authenticate(struct http_req *req, const struct stream_addr *peer, void *arg,
-                           struct http_identity *ret, struct err *e)
+static int authenticate(struct http_req *req, const struct stream_addr *peer, void *arg,
+                        struct http_identity *ret, struct err *e)
 {
     struct str token = http_header_get(req, "Authorization");
 

@@ -558,3 +558,42 @@ def guarded(store, scratch):
     starter = Starter(store, scratch)
     yield starter(env={"AUTH_TOKEN": "a-token-that-is-long-enough-0123456789"})
     starter.stop()
+
+
+POST = b"POST /api/vps/call HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize("framing", [
+    b"Content-Length: 16000000\r\n\r\n{", b"Content-Length: 20\r\nExpect: 100-continue\r\n\r\n"],
+    ids=["large", "asking"])
+def test_a_strangers_body_is_not_waited_for(guarded, framing):
+    with Connection(guarded, timeout=5) as connection:
+        assert connection.send(POST + framing).read().status == 401
+
+
+def test_a_strangers_small_body_is_read_past(guarded):
+    with Connection(guarded) as connection:
+        connection.send(POST + b"Content-Length: 20\r\n\r\n{")
+        time.sleep(0.1)
+        connection.send(b"x" * 19 + GET)
+        assert connection.read().status == 401
+        assert connection.read().status == 200
+
+
+def test_strangers_bodies_take_no_memory(guarded):
+    def anonymous_kib():
+        status = open(f"/proc/{guarded.process.pid}/status").read()
+        return int(status.split("RssAnon:")[1].split()[0])
+    before = anonymous_kib()
+    crowd = [Connection(guarded) for _ in range(20)]
+    for connection in crowd:
+        connection.sock.settimeout(0.2)
+        try:
+            connection.send(POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"F00000\r\n"
+                            + b"x" * 15_000_000)
+        except OSError:
+            pass
+    grown = anonymous_kib() - before
+    for connection in crowd:
+        connection.sock.close()
+    assert grown < 100_000
