@@ -82,7 +82,9 @@ static size_t end_head(struct http_exchange *x, size_t n)
 {
     if (x->status < 200)
         return n; /* interim: another head follows */
-    x->head_done = true; /* known even when the body is refused: callers ask for the status */
+
+    /* Known even when the body is refused: callers ask for the status. */
+    x->head_done = true;
     if (!x->encoded && x->method != HTTP_M_HEAD && x->content_length > (long long)x->max)
         return break_off(x, HTTP_FAIL_TOO_BIG, NULL);
     if (x->streaming)
