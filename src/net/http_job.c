@@ -132,6 +132,7 @@ static void fill_request(struct http_job *job)
     long long limit = job->conn->server->limits->request_ms;
 
     req->method = job->head.method;
+    req->minor = job->head.minor;
     req->path = job->head.path;
     req->query_text = job->head.query;
     req->headers = job->headers;
