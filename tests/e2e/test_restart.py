@@ -153,6 +153,28 @@ def test_health_counters_become_durable_within_a_second(own, make_agent):
     assert own.health("a")["total_requests"] == 10
 
 
+@pytest.mark.parametrize("after", [0.05, 0.15, 0.4])
+def test_an_import_cut_by_a_crash_is_there_whole_or_not_at_all(own, after):
+    stamp = "2026-02-18T09:00:00"
+    message = {"timestamp": stamp, "role": "user", "content": "c", "agent": ""}
+    sessions = {f"s{number}": {"session_id": "s", "user_id": "u", "created_at": stamp,
+                               "last_activity": stamp, "messages": [message], "metadata": {}}
+                for number in range(5000)}
+    body = json.dumps({"sessions": sessions}).encode()
+    answered = False
+    with Connection(own) as client:
+        client.request("POST", "/api/v1/sessions/import", [("Content-Type", "application/json")], body)
+        client.sock.settimeout(after)
+        try:
+            answered = client.read().status == 200
+        except TimeoutError:
+            pass
+        own.kill()
+    own.start()
+    count = own.http.get("/api/vps/status").json()["sessions"]
+    assert count == 5000 if answered else count in (0, 5000)
+
+
 def test_a_deleted_session_and_agent_stay_deleted(own, make_agent):
     name = own.register(make_agent(), "a")
     own.register(1, "b")

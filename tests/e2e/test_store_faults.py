@@ -1,8 +1,10 @@
 """The store goes away and comes back: clear 503s, no crash, nothing acknowledged is lost."""
 
+import contextlib
 import os
 import resource
 import signal
+import sqlite3
 import subprocess
 import threading
 
@@ -71,16 +73,8 @@ def test_postgresql_stopped_and_restarted_under_load(cluster, start, make_agent,
         unavailable(daemon.try_call(name, session_id="while-down"))
         cluster.start()
         eventually_more(writers, "acknowledged", deadline=30)
-    for writer in writers:
-        writer.enough.set()
-        writer.join(30)
-        assert writer.problems == []
     eventually(lambda: daemon.http.get("/health").json()["dbos"] == "connected", deadline=15)
-    for writer in writers:
-        turns = daemon.turns(writer.session)
-        answered = [content for role, content in turns if role == "assistant"]
-        missing = [prompt for prompt in writer.acknowledged[-400:] if prompt not in answered]
-        assert not missing, f"acknowledged and lost: {missing}"
+    finish(daemon, writers)
 
 
 def eventually_more(writers, what, deadline=20):
@@ -177,6 +171,53 @@ def test_a_damaged_database_is_refused_and_left_alone(start):
     assert failed.value.status == 1
     assert "chela.db" in failed.value.log
     assert file.read_bytes() == damaged
+
+
+NEWER = ("INSERT INTO schema_migrations (version, name, applied_at, checksum)"
+         " VALUES (9999, 'from the future', 0, 'x')")
+
+
+def test_a_schema_newer_than_the_program_is_refused_and_left_alone(start, store):
+    daemon = start()
+    daemon.stop()
+    if store.kind == "postgres":
+        store.cluster.psql(NEWER, daemon.env["DATABASE_URL"].rsplit("/", 1)[1])
+    else:
+        with contextlib.closing(sqlite3.connect(daemon.state / "chela.db")) as db:
+            db.execute(NEWER)
+            db.commit()
+    with pytest.raises(chelad.StartFailed) as failed:
+        daemon.start()
+    assert failed.value.status == 1
+    assert "9999" in failed.value.log and "newer" in failed.value.log
+
+
+def test_connections_cut_by_the_database_s_administrator_cost_no_acknowledged_call(
+        cluster, start, make_agent):
+    url = cluster.new_database()
+    daemon = start(env={"DATABASE_URL": url}, fresh=False)
+    name = daemon.register(make_agent(act.echo), "a")
+    writers = [Writer(daemon, name, f"s{number}") for number in range(4)]
+    for writer in writers:
+        writer.start()
+    for _ in range(5):
+        eventually_more(writers, "acknowledged")
+        cluster.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                     " WHERE datname = 'test_1' AND pid <> pg_backend_pid()")
+    eventually_more(writers, "acknowledged")
+    finish(daemon, writers)
+
+
+def finish(daemon, writers):
+    """Stop writing, and find every acknowledged answer in its session, once."""
+    for writer in writers:
+        writer.enough.set()
+        writer.join(30)
+        assert writer.problems == []
+    for writer in writers:
+        answered = [content for role, content in daemon.turns(writer.session) if role == "assistant"]
+        kept = writer.acknowledged[-400:]
+        assert [prompt for prompt in answered if prompt in kept] == kept
 
 
 def copy_store(daemon, target):
