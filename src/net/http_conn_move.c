@@ -429,8 +429,8 @@ void http_conn_flush_stream(struct http_conn *c)
         buf_eat(&job->out_body, n);
         http_conn_touch(c);
     }
-    if (job->fiber)
-        fiber_wake(job->fiber);
+    if (job->writer)
+        fiber_wake(job->writer);
     watch(c);
 }
 

@@ -83,6 +83,23 @@ TEST(a_streamed_answer_waits_for_its_reader_and_keeps_the_connection)
     CHECK(serve(&usual, streams));
 }
 
+static CO int helped(struct err *e)
+{
+    CLIENT(c);
+
+    CO_CHECK(client_open(&c, e) == 0);
+    CO_CHECK(say(&c, "GET /t/helped" H "\r\n", e) == 0);
+    CO_CHECK(fiber_sleep(50, e) == 0); /* nobody reads: it must have come to a stop */
+    CO_CHECK(hears(&c, "\r\n0\r\n\r\n", 1, e));
+    CO_CHECK(c.n > BIG);
+    return 0;
+}
+
+TEST(a_helper_that_writes_for_the_handler_goes_on_when_there_is_room)
+{
+    CHECK(serve(&usual, helped));
+}
+
 static CO int big_answer(struct err *e)
 {
     CLIENT(c);

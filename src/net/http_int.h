@@ -88,15 +88,16 @@ struct http_job {
     size_t dropped; /* bytes of a body nobody wants */
     bool drop;      /* the answer is decided; the body is read past */
 
-    struct fiber *fiber; /* while the handler runs */
-    bool running;        /* from the spawning of that fiber to its end */
-    bool canceled;       /* the peer has gone, or the server must end */
-    bool timed_out;      /* limits.request is over */
-    bool close;          /* no request after this one */
-    bool linger;         /* bytes of this request may still be on their way */
-    bool begun;          /* a streamed answer has begun */
-    bool chunked;        /* ... in chunks */
-    bool broken;         /* ... and its handler failed: it must not look whole */
+    struct fiber *fiber;  /* while the handler runs */
+    struct fiber *writer; /* who waits for room in a streamed answer: it, or a helper of its */
+    bool running;         /* from the spawning of that fiber to its end */
+    bool canceled;        /* the peer has gone, or the server must end */
+    bool timed_out;       /* limits.request is over */
+    bool close;           /* no request after this one */
+    bool linger;          /* bytes of this request may still be on their way */
+    bool begun;           /* a streamed answer has begun */
+    bool chunked;         /* ... in chunks */
+    bool broken;          /* ... and its handler failed: it must not look whole */
     uint64_t begin_us;
 
     struct buf out_head, out_body; /* the answer in bytes; a stream uses out_body as queue */

@@ -113,6 +113,29 @@ static CO int stream_all(struct http_req *req, struct err *e)
     return r;
 }
 
+static CO int write_all(void *arg, struct err *e)
+{
+    struct http_req *req = arg;
+    char block[4096];
+    int r = 0;
+
+    memset(block, 'x', sizeof(block));
+    for (int n = 0; r == 0 && n < BIG; n += (int)sizeof(block))
+        r = http_stream_write(req, (struct str){ block, sizeof(block) }, e);
+    return r;
+}
+
+static CO int stream_helped(struct http_req *req, struct err *e)
+{
+    struct fiber *helper;
+    int r;
+
+    r = http_stream_begin(req, 200, "text/plain", e);
+    if (r == 0)
+        r = fiber_spawn(loop, "helper", write_all, req, &helper, e);
+    return r < 0 ? r : fiber_join(helper, e);
+}
+
 static CO int events(struct http_req *req, struct err *e)
 {
     int r;
@@ -155,6 +178,7 @@ static const struct http_route rows[] = {
     ROW(GET,    "/t/fail/{how}",  fail,       .need = NEED_NONE),
     ROW(GET,    "/t/big",         big,        .need = NEED_NONE),
     ROW(GET,    "/t/stream",      stream_all, .need = NEED_NONE, .flags = ROUTE_STREAM),
+    ROW(GET,    "/t/helped",      stream_helped, .need = NEED_NONE, .flags = ROUTE_STREAM),
     ROW(GET,    "/t/events",      events,     .need = NEED_NONE, .flags = ROUTE_STREAM),
     ROW(GET,    "/t/broken",      broken,     .need = NEED_NONE, .flags = ROUTE_STREAM),
     ROW(GET,    "/t/upgrade",     upgrade,    .need = NEED_NONE, .flags = ROUTE_WS),

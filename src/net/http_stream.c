@@ -64,7 +64,9 @@ CO static int wait_for_room(struct http_job *job, size_t n, struct err *e)
 
     while (!http_conn_gone(job->conn) && job->out_body.n > 0 &&
            job->out_body.n + n > HTTP_STREAM_QUEUE) {
+        job->writer = fiber_self();
         r = fiber_park(job->req.deadline_ms, e);
+        job->writer = NULL;
         if (r < 0)
             return r;
     }
