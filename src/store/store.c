@@ -335,11 +335,11 @@ void store_close(struct store *s)
     drop(s);
 }
 
-static void accept_job(struct store *s, struct store_job *job)
+static pthread_cond_t *accept_job(struct store *s, struct store_job *job)
 {
     s->waiting++;
     metric_add(&store_metric_waiting, 0, 1);
-    s->ops->submit(s, job);
+    return s->ops->submit(s, job);
 }
 
 void store_taken(struct store *s, unsigned n)
@@ -351,6 +351,7 @@ void store_taken(struct store *s, unsigned n)
 /* Queue the job, or say why not. */
 static int submit(struct store *s, struct store_job *job)
 {
+    pthread_cond_t *idle = NULL;
     int r = 0;
 
     job->since_us = now_us();
@@ -361,8 +362,10 @@ static int submit(struct store *s, struct store_job *job)
         r = err_set(job->e, ERR_UNAVAILABLE, "%u transactions wait for the database already",
                     s->waiting);
     else
-        accept_job(s, job);
+        idle = accept_job(s, job);
     pthread_mutex_unlock(&s->lock);
+    if (idle)
+        pthread_cond_signal(idle);
     return r;
 }
 

@@ -63,7 +63,8 @@ enum store_metric_kind { STORE_WRITE, STORE_READ };
 struct store_ops {
     const char *kind;
     int (*open)(struct store *s, struct err *e);
-    void (*submit)(struct store *s, struct store_job *job); /* under the lock: queue and wake */
+    /* Under the lock: queue. Who is to be woken once the lock is free, so as not to wait for it. */
+    pthread_cond_t *(*submit)(struct store *s, struct store_job *job);
     void (*close)(struct store *s);
 };
 
@@ -79,6 +80,7 @@ struct store {
     unsigned waiting; /* jobs queued, not taken yet */
     bool closing;
     atomic_bool ok;
+    _Atomic uint64_t away_since_ms; /* PostgreSQL: since when connecting fails; 0: it does not */
 };
 
 void store_jobs_push(struct store_jobs *q, struct store_job *job);

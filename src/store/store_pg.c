@@ -68,19 +68,28 @@ static void pause_ms(uint64_t ms)
 
 /* One connection */
 
+/*
+ * Until deadline. Once the database has been away for longer than a transaction waits, each makes
+ * one attempt and fails at once: then nobody is kept waiting for what will not come.
+ */
 static int connect_by(struct store *s, uint64_t deadline, struct pg_db **ret, struct err *e)
 {
     uint64_t wait = CONNECT_FIRST_MS;
 
     for (;;) {
-        uint64_t now = now_ms();
+        uint64_t now = now_ms(), since;
         int r = pg_db_open(s->url, deadline_min(deadline, now + CONNECT_ONE_MS), ret, e);
 
         set_ok(s, r == 0);
+        if (r == 0)
+            atomic_store(&s->away_since_ms, 0);
         if (r == 0 || r == -ERR_INVALID)
             return r;
         now = now_ms();
-        if (now + wait >= deadline)
+        since = atomic_load(&s->away_since_ms);
+        if (!since)
+            atomic_store(&s->away_since_ms, now);
+        if (now + wait >= deadline || (since && now - since >= s->conf.wait_ms))
             return r;
         pause_ms(wait);
         wait = wait * 2 < CONNECT_LONGEST_MS ? wait * 2 : CONNECT_LONGEST_MS;
@@ -344,7 +353,7 @@ static void start_worker(struct pg_store *st)
     w->thread = store_thread("store-pg", work, w);
 }
 
-static void submit(struct store *s, struct store_job *job)
+static pthread_cond_t *submit(struct store *s, struct store_job *job)
 {
     struct pg_store *st = s->impl;
     struct worker *w = st->idle;
@@ -353,15 +362,17 @@ static void submit(struct store *s, struct store_job *job)
     if (w) {
         st->idle = w->next_idle;
         w->idle = false;
-        pthread_cond_signal(&w->go);
-    } else if (st->live < s->conf.pool) {
+        return &w->go;
+    }
+    if (st->live < s->conf.pool) {
         start_worker(st);
     } else if (!st->has_usher) {
         st->usher = store_thread("store-usher", usher, st);
         st->has_usher = true;
     } else if (st->jobs.n == 1) {
-        pthread_cond_signal(&st->late);
+        return &st->late;
     }
+    return NULL;
 }
 
 /* Opening */

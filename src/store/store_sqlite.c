@@ -258,23 +258,22 @@ static void *read_all(void *arg)
 
 /* The backend */
 
-static void submit(struct store *s, struct store_job *job)
+static pthread_cond_t *submit(struct store *s, struct store_job *job)
 {
     struct sqlite_store *st = s->impl;
 
     if (!job->read || st->memory) {
         store_jobs_push(&st->writes, job);
-        if (st->writer_waits)
-            pthread_cond_signal(&st->write_ready);
-        return;
+        return st->writer_waits ? &st->write_ready : NULL;
     }
     store_jobs_push(&st->reads, job);
-    if (st->reads.n <= st->readers_waiting) {
-        pthread_cond_signal(&st->read_ready);
-    } else if (st->readers < st->max_readers) {
+    if (st->reads.n <= st->readers_waiting)
+        return &st->read_ready;
+    if (st->readers < st->max_readers) {
         st->reader[st->readers] = store_thread("store-read", read_all, st);
         st->readers++;
     }
+    return NULL;
 }
 
 /* For migrate(): as a transaction of the writer, before there is a writer. */
