@@ -22,7 +22,7 @@ class Http2Agent:
     def __init__(self, context, answer="two", reset_first=False):
         context.set_alpn_protocols(["h2"])
         self.context = context
-        self.answer = json.dumps({"content": [{"type": "text", "text": answer}]}).encode()
+        self.answer = json.dumps({"content": answer}).encode()
         self.reset_first = reset_first
         self.connections = 0
         self.streams = 0
@@ -124,7 +124,7 @@ def test_a_reset_stream_is_a_network_error_and_the_next_attempt_succeeds(trustin
     one = agent(reset_first=True)
     register(trusting, "h2-reset", one, max_retries=2)
     result = trusting.call("h2-reset")
-    assert (result["response"], result["retry_count"]) == ("two", 1)
+    assert (result["response"], one.streams) == ("two", 2), result
     assert result["attempts"][0]["error_type"] == "network"
 
 
