@@ -16,6 +16,20 @@ static int whole(struct http_job *job)
     return HTTP_BODY_WHOLE;
 }
 
+static void charge(struct http_job *job, size_t n)
+{
+    job->held += n;
+    job->conn->server->held += n;
+}
+
+/* Large bodies of many clients at once are more than we can hold; short ones are always taken. */
+static bool too_many(const struct http_job *job)
+{
+    const struct http_server *s = job->conn->server;
+
+    return job->held > STEP && s->held > HTTP_BODIES_MAX * (size_t)s->limits->body_bytes;
+}
+
 static int keep(struct http_job *job, struct str piece)
 {
     struct err ignored;
@@ -24,7 +38,10 @@ static int keep(struct http_job *job, struct str piece)
         job->dropped += piece.n;
         return job->dropped > HTTP_DRAIN_MAX ? 413 : 0;
     }
-    return buf_add_str(&job->body, piece, &ignored) < 0 ? 413 : 0;
+    if (buf_add_str(&job->body, piece, &ignored) < 0)
+        return 413;
+    charge(job, piece.n);
+    return 0;
 }
 
 /* Decode what stands between consumed and in_n. */
@@ -75,6 +92,8 @@ static int take_plain(struct http_job *job)
 
 int http_body_take(struct http_job *job)
 {
+    if (too_many(job))
+        return 503;
     return job->head.chunked ? take_chunks(job) : take_plain(job);
 }
 
@@ -109,6 +128,7 @@ int http_body_read(struct http_job *job, struct stream *stream, struct err *e)
     r = stream_read(stream, p, want, &n, e);
     if (r == 0) {
         buf_commit(&job->body, n);
+        charge(job, n);
         job->body_left -= n;
     }
     return r;

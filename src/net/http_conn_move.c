@@ -24,12 +24,15 @@ static void request_whole(struct http_conn *c)
 
 static void body_refused(struct http_conn *c, int status)
 {
-    if (status == 413) {
-        http_job_too_large(c->job);
-        http_conn_step(c, EV_ANSWER);
-    } else {
+    if (status == 400) {
         refuse(c, status, "malformed chunked body");
+        return;
     }
+    if (status == 413)
+        http_job_too_large(c->job);
+    else
+        http_job_too_many(c->job);
+    http_conn_step(c, EV_ANSWER);
 }
 
 /* The peer holds its body back until we say that we want it. */
@@ -53,7 +56,7 @@ static void check_door(struct http_job *job)
     if (r != 0) {
         job->drop = true;
         job->close |= job->body_left > HTTP_DRAIN_MAX;
-        buf_clear(&job->body);
+        http_job_drop_body(job);
     }
 }
 

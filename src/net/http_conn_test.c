@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
+#include "net/http_int.h"
 #include "test.h"
 
 static CO int goes_away(struct err *e)
@@ -267,6 +268,49 @@ TEST(connections_past_the_limits_are_told_503)
     l = usual;
     l.connections_per_ip = 2;
     CHECK(serve(&l, crowd));
+}
+
+static CO int many_bodies(struct err *e)
+{
+    static const char post[] = "POST /t/things" H CLOSE "Content-Length: 99990\r\n\r\n";
+    static const char small[] =
+        "POST /t/things" H CLOSE "Content-Length: 12\r\n\r\n{\"name\":\"x\"}";
+    const struct http_link *refused_list = &server->lists[CONN_LINGER];
+    struct client c[20];
+    int refused = 0, served = 0, r;
+    static char block[10000];
+    CLIENT(other);
+
+    memset(block, ' ', sizeof(block));
+    block[sizeof(block) - 1] = '\0';
+    for (size_t i = 0; i < LEN(c); i++) {
+        CO_CHECK(client_open(&c[i], e) == 0 && say(&c[i], post, e) == 0);
+        for (int k = 0; k < 9; k++)
+            CO_CHECK(say(&c[i], block, e) == 0);
+    }
+    while (refused_list->next == refused_list)
+        CO_CHECK(fiber_sleep(1, e) == 0);
+    CO_CHECK(talk(&other, small, e) && starts(&other, "HTTP/1.1 201 "));
+    for (size_t i = 0; i < LEN(c); i++) {
+        r = say(&c[i], block, e);
+        CO_CHECK(r == 0 || e->code != ERR_TIMEOUT); /* the refused may be gone */
+        CO_CHECK(ends(&c[i], e));
+        refused +=
+            strstr(c[i].text, "HTTP/1.1 503 ") && strstr(c[i].text, "\r\nRetry-After: 1\r\n");
+        served += strstr(c[i].text, "HTTP/1.1 422 ") != NULL;
+        client_close(&c[i]);
+    }
+    CO_CHECK(refused > 0 && served >= 10 && refused + served == LEN(c));
+    CO_CHECK(server->held == 0);
+    return 0;
+}
+
+TEST(bodies_in_memory_have_a_bound_together_that_short_ones_do_not_feel)
+{
+    struct http_limits l = usual;
+
+    l.body_bytes = 100000;
+    CHECK(serve_quietly(&l, many_bodies));
 }
 
 static CO int no_descriptors(struct err *e)

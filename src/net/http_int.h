@@ -57,6 +57,7 @@ enum {
     HTTP_JOBS_KEEP = 32,        /* pooled jobs */
     HTTP_JOBS_TRIM = 256,       /* so many freed: when calm returns, give their pages back */
     HTTP_DRAIN_MAX = 64 * 1024, /* body bytes read and dropped to keep a refused connection */
+    HTTP_BODIES_MAX = 16,       /* bodies of limits.body_bytes that may be in memory at once: 503 */
     HTTP_LINGER_MAX = 64 * 1024 * 1024, /* the same when it is closed afterwards */
     HTTP_LINGER_MS = 2000,
     HTTP_HALF_MS = 1000, /* how long a handler goes on for a peer that has ended its side */
@@ -85,6 +86,7 @@ struct http_job {
     struct http_chunk chunk;
     uint64_t body_left; /* of Content-Length */
     size_t body_max;
+    size_t held;    /* bytes of it in memory, as counted in server->held */
     size_t dropped; /* bytes of a body nobody wants */
     bool drop;      /* the answer is decided; the body is read past */
 
@@ -138,6 +140,7 @@ struct http_server {
 
     struct http_link lists[CONN_STATES];
     unsigned n_conns, n_running;
+    size_t held; /* bytes of all bodies that are being gathered or worked on */
     struct http_seats *seats;
     struct http_job *pool;
     unsigned n_pool;
@@ -190,8 +193,10 @@ bool http_job_room(struct http_job *job, size_t want, size_t max);
  * refusal the answer is left in job->req and job->drop is set. Nothing is written.
  */
 void http_job_judge(struct http_job *job);
-/* The body has grown past its limit: 413 and close. */
+void http_job_drop_body(struct http_job *job); /* it is no longer in memory */
+/* The body has grown past its limit: 413; or all bodies past theirs: 503. And close. */
 void http_job_too_large(struct http_job *job);
+void http_job_too_many(struct http_job *job);
 /* Refuse with an answer in nobody's dialect ({"error": text}), closing the connection. */
 void http_job_refuse(struct http_job *job, int status, const char *text);
 

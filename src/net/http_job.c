@@ -19,7 +19,6 @@ static void buf_reuse(struct buf *b, size_t keep)
 static void forget(struct http_job *job)
 {
     arena_reset(&job->arena);
-    buf_done(&job->body);
     buf_reuse(&job->out_head, HTTP_OUT_KEEP);
     buf_reuse(&job->out_body, HTTP_OUT_KEEP);
     job->req = (struct http_req){ .arena = &job->arena, .server_private = job };
@@ -79,10 +78,18 @@ bool http_job_room(struct http_job *job, size_t want, size_t max)
     return job->in_n < job->in_cap;
 }
 
+void http_job_drop_body(struct http_job *job)
+{
+    buf_done(&job->body);
+    job->conn->server->held -= job->held;
+    job->held = 0;
+}
+
 void http_job_next(struct http_job *job)
 {
     size_t rest = job->in_n - job->consumed;
 
+    http_job_drop_body(job);
     memmove(job->in, job->in + job->consumed, rest);
     job->in_n = rest;
     forget(job);
@@ -90,6 +97,7 @@ void http_job_next(struct http_job *job)
 
 void http_job_give(struct http_server *s, struct http_job *job)
 {
+    http_job_drop_body(job);
     if (s->n_pool >= HTTP_JOBS_KEEP || job->in_cap > HTTP_IN_KEEP) {
         http_job_free(job);
         s->freed++;
@@ -107,6 +115,7 @@ void http_job_refuse(struct http_job *job, int status, const char *text)
 {
     http_reply_clear(&job->req);
     http_reply_plain(&job->req, status, "error", text);
+    http_job_drop_body(job);
     job->drop = true;
     job->close = job->linger = true;
 }
@@ -244,6 +253,16 @@ void http_job_too_large(struct http_job *job)
         refuse_in_dialect(job, 413, ERR_LIMIT, "Request body too large");
         http_count_refused(REFUSED_TOO_LARGE);
     }
+    http_job_drop_body(job);
+    job->close = job->linger = true;
+}
+
+void http_job_too_many(struct http_job *job)
+{
+    refuse_in_dialect(job, 503, ERR_UNAVAILABLE, "Too many large requests at once");
+    http_reply_header(&job->req, "Retry-After", "1");
+    http_count_refused(REFUSED_TOO_LARGE);
+    http_job_drop_body(job);
     job->close = job->linger = true;
 }
 
