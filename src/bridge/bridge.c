@@ -72,6 +72,7 @@ CO static void end_fiber(struct fiber **f)
 
 CO void bridge_stop(struct bridge *b)
 {
+    long long n;
     struct err e;
 
     b->stopping = true;
@@ -80,7 +81,7 @@ CO void bridge_stop(struct bridge *b)
     if (health_flush(b, &e) < 0)
         log_warn("the last health counters are not stored", "error", LOG_ERR(&e));
     if (b->conf->export_path && *b->conf->export_path &&
-        export_to_file(b, b->conf->export_path, &e) < 0)
+        export_to_file(b, b->conf->export_path, &n, &e) < 0)
         log_error("sessions are not exported", "file", LOG_STR(b->conf->export_path), "error",
                   LOG_ERR(&e));
 }

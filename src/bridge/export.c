@@ -248,7 +248,7 @@ static int file_it(void *arg, struct err *e)
     return r;
 }
 
-CO int export_to_file(struct bridge *b, const char *path, struct err *e)
+CO int export_to_file(struct bridge *b, const char *path, long long *ret_n, struct err *e)
 {
     struct export x;
     struct filing filing = { &x, path };
@@ -259,5 +259,7 @@ CO int export_to_file(struct bridge *b, const char *path, struct err *e)
         return r;
     r = offload(file_it, &filing, e);
     export_close(&x);
+    if (r == 0)
+        *ret_n = x.n;
     return r;
 }

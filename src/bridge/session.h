@@ -80,3 +80,11 @@ struct session_stats {
     int64_t oldest_us, newest_us; /* last activity; 0 without sessions */
 };
 CO int session_stats(struct store *s, struct session_stats *ret, struct err *e) MUST_CHECK;
+
+/* session_write.c, for users of the library: make a session when there is none (*ret_created). */
+CO int session_ensure(struct store *s, struct str session_id, struct str user_id, int64_t new_sid,
+                      bool *ret_created, struct err *e) MUST_CHECK;
+
+/* Append one message of a turn that is complete by itself. ERR_NOT_FOUND. */
+CO int session_append(struct store *s, struct str session_id, struct str role, struct str content,
+                      struct str agent, struct err *e) MUST_CHECK;
