@@ -304,9 +304,17 @@ CO int http_exchange_open(struct http_client *c, const struct http_call *call, s
 
 static void unpause(struct http_exchange *x)
 {
+    CURLcode code;
+
     x->paused = false;
-    if (curl_easy_pause(x->easy, CURLPAUSE_CONT) == CURLE_OK) /* a failure comes as the result */
+    code = curl_easy_pause(x->easy, CURLPAUSE_CONT); /* brings what was held back, at once */
+    if (code == CURLE_OK) {
         http_client_drive(x->client, CURL_SOCKET_TIMEOUT, 0);
+        return;
+    }
+    http_exchange_remove(x); /* libcurl has dropped bytes, and would go on without them */
+    x->code = code;
+    x->done = true;
 }
 
 CO int http_exchange_read(struct http_exchange *x, void *p, size_t n, size_t *ret_n,

@@ -18,8 +18,8 @@ static int refuse(struct http_req *req, int status, const char *text)
 /* 0, or WS_REFUSED with the answer in req. */
 static int judge(struct http_req *req)
 {
-    if (req->method != HTTP_M_GET)
-        return refuse(req, 400, "A WebSocket is opened with GET.\n");
+    if (req->method != HTTP_M_GET || req->minor < 1)
+        return refuse(req, 400, "A WebSocket is opened with GET and HTTP/1.1.\n");
     if (!ws_has_token(http_header_get(req, "Upgrade"), "websocket") ||
         !ws_has_token(http_header_get(req, "Connection"), "upgrade")) {
         http_reply_header(req, "Upgrade", "websocket");

@@ -49,6 +49,11 @@ def test_what_is_no_websocket_request_is_refused(server, status, drop, headers):
         assert "\r\nSec-WebSocket-Version: 13\r\n" in head
 
 
+def test_http_1_0_does_not_upgrade(server):
+    head = answer_to(server, server.request().replace(b"HTTP/1.1", b"HTTP/1.0"))
+    assert head.startswith("HTTP/1.1 400 ") or head.startswith("HTTP/1.0 400 "), head
+
+
 @pytest.mark.parametrize("headers", [
     {"Upgrade": "WebSocket", "Connection": "keep-alive, upgrade"},
     {"Upgrade": "h2c, websocket"},
