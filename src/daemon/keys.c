@@ -20,6 +20,7 @@ struct keys {
     struct store *store;
     struct key **rows; /* sorted by name */
     size_t n;
+    unsigned changes; /* committed ones: what was read before the last of them is old */
 };
 
 static const struct sql sql_list = {
@@ -104,12 +105,17 @@ static int load_body(struct store_tx *tx, void *arg, struct err *e)
     return store_run(tx, &sql_list, NULL, 0, load_row, load, e);
 }
 
+/* Reads overlap with changes and with one another: a stale one would bring a revoked key back. */
 CO int keys_load(struct keys *k, struct err *e)
 {
     struct load load = { 0 };
+    unsigned changes;
     int r;
 
-    r = store_read(k->store, load_body, &load, e);
+    do {
+        changes = k->changes;
+        r = store_read(k->store, load_body, &load, e);
+    } while (r == 0 && changes != k->changes);
     if (r < 0) {
         rows_free(load.rows, load.n);
         return err_wrap(e, "read the API keys");
@@ -118,6 +124,17 @@ CO int keys_load(struct keys *k, struct err *e)
     k->rows = load.rows;
     k->n = load.n;
     return 0;
+}
+
+/* Revoked at once, without a read that might fail. */
+static void forget(struct keys *k, const char *name)
+{
+    for (size_t i = 0; i < k->n; i++)
+        if (strcmp(k->rows[i]->name, name) == 0) {
+            free(k->rows[i]);
+            memmove(&k->rows[i], &k->rows[i + 1], (--k->n - i) * sizeof(k->rows[i]));
+            return;
+        }
 }
 
 size_t keys_count(const struct keys *k)
@@ -183,6 +200,7 @@ CO int keys_create(struct keys *k, const char *name, unsigned scopes, int64_t ex
         return err_set(e, ERR_CONFLICT, "there is a key named '%s' already", name);
     if (r < 0)
         return err_wrap(e, "create key '%s'", name);
+    k->changes++;
     r = keys_load(k, e);
     if (r < 0)
         return r;
@@ -216,7 +234,9 @@ CO int keys_remove(struct keys *k, const char *name, struct err *e)
         return err_wrap(e, "remove key '%s'", name);
     if (!removal.n)
         return err_set(e, ERR_NOT_FOUND, "API key '%s' not found", name);
-    return keys_load(k, e);
+    k->changes++;
+    forget(k, name);
+    return 0;
 }
 
 int key_scopes_parse(const struct shape_strs *names, unsigned *ret, struct err *e)

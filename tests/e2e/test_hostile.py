@@ -17,7 +17,7 @@ import chelad
 import pytest
 from rawhttp import Connection, ask
 from starter import Starter
-from wait import eventually, unique
+from wait import eventually, together, unique
 
 GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 JSON = [("Content-Type", "application/json")]
@@ -597,3 +597,24 @@ def test_strangers_bodies_take_no_memory(guarded):
     for connection in crowd:
         connection.sock.close()
     assert grown < 100_000
+
+
+def test_keys_made_and_revoked_all_at_once_end_as_the_answers_said(guarded):
+    """Each worker's revoked keys stay revoked, whatever the others read meanwhile."""
+    admin = [("X-Auth-Token", guarded.token)]
+
+    def work(number):
+        for turn in range(10):
+            name = f"storm-{number}-{turn}"
+            body = json.dumps({"name": name, "scopes": ["read"]}).encode()
+            made = ask(guarded, "POST", "/api/v1/keys", admin + JSON, body)
+            assert made.status == 201
+            key = [("X-Auth-Token", json.loads(made.body)["key"])]
+            assert ask(guarded, "GET", "/api/v1/status", key).status == 200
+            assert ask(guarded, "DELETE", f"/api/v1/keys/{name}", admin).status == 204
+            assert ask(guarded, "GET", "/api/v1/status", key).status == 401
+            revoked.append(key)
+    revoked = []
+    together(work, range(12))
+    assert all(ask(guarded, "GET", "/api/v1/status", key).status == 401 for key in revoked)
+    assert len(revoked) == 120
