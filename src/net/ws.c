@@ -311,17 +311,22 @@ void ws_settle(struct ws *ws)
 
 /* --- time --- */
 
+static bool is_dead(const struct ws *ws)
+{
+    return ws->pinged && now_ms() - ws->heard_ms >= ws->limits.dead_ms;
+}
+
 static void on_silence(struct ws *ws)
 {
-    uint64_t silent = now_ms() - ws->heard_ms;
-
     if (ws->paused) {
         ws->heard_ms = now_ms(); /* it is we who do not listen */
         return;
     }
-    if (ws->pinged && silent >= ws->limits.dead_ms) {
-        lose(ws);
-    } else if (!ws->pinged && silent >= ws->limits.ping_ms) {
+    if (is_dead(ws)) {
+        (void)read_once(ws); /* a loop that was held up has timers fire before it reads */
+        if (ws->state == WS_OPEN && is_dead(ws))
+            lose(ws);
+    } else if (!ws->pinged && now_ms() - ws->heard_ms >= ws->limits.ping_ms) {
         ws->pinged = true;
         ws_out_frame(ws, WS_OP_PING, (struct str){ 0 });
     }
