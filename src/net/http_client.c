@@ -302,6 +302,7 @@ int http_client_new(struct loop *loop, const struct http_client_conf *conf,
     c->per_host = conf->per_host ? conf->per_host : 32;
     c->proxy = xstrdup(conf->proxy ? conf->proxy : "");
     c->ca_file = conf->ca_file && conf->ca_file[0] ? xstrdup(conf->ca_file) : NULL;
+    c->unix_dir_fd = -1;
     c->timer_due = c->timer_set = DEADLINE_NONE;
     c->timer = loop_timer_new(loop, on_timer, c);
     curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, want_socket);
@@ -330,6 +331,9 @@ void http_client_free(struct http_client *c)
     loop_timer_free(c->timer);
     free(c->proxy);
     free(c->ca_file);
+    free(c->unix_path);
+    if (c->unix_dir_fd >= 0)
+        close(c->unix_dir_fd);
     free(c);
     curl_global_cleanup();
 }

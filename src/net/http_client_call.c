@@ -13,6 +13,7 @@
 
 #include "base/str.h"
 #include "net/http_client_int.h"
+#include "net/stream.h"
 
 #define ANSWER_MAX       (16 * MIB)
 #define EXPECT_THRESHOLD MIB /* above, libcurl would add "Expect: 100-continue" */
@@ -89,6 +90,27 @@ static void set_method(struct http_exchange *x, enum http_method method, bool bo
     x->has_body = body;
 }
 
+/* The path of a unix socket by which libcurl can reach it, however long it is. */
+static const char *short_path(struct http_client *c, const char *path)
+{
+    struct sockaddr_un sa;
+    int fd;
+
+    if (!path || strlen(path) < sizeof(sa.sun_path))
+        return path;
+    if (c->unix_path && strcmp(c->unix_path, path) == 0)
+        return c->unix_addr.sun_path;
+    if (unix_addr_of(path, &sa, &fd, NULL) < 0)
+        return path; /* libcurl says what is wrong with it */
+    if (c->unix_dir_fd >= 0)
+        close(c->unix_dir_fd);
+    free(c->unix_path);
+    c->unix_path = xstrdup(path);
+    c->unix_addr = sa;
+    c->unix_dir_fd = fd;
+    return c->unix_addr.sun_path;
+}
+
 static void set_options(struct http_exchange *x, const struct http_call *call)
 {
     bool body = call->body.n > 0 || takes_body(call->method);
@@ -104,7 +126,7 @@ static void set_options(struct http_exchange *x, const struct http_call *call)
     }
     curl_easy_setopt(h, CURLOPT_HTTPHEADER, headers_of(x, call, body));
     if (call->unix_socket || x->has_unix_socket)
-        curl_easy_setopt(h, CURLOPT_UNIX_SOCKET_PATH, call->unix_socket);
+        curl_easy_setopt(h, CURLOPT_UNIX_SOCKET_PATH, short_path(x->client, call->unix_socket));
     x->has_unix_socket = call->unix_socket != NULL;
     /*
      * A streamed answer is not asked for in gzip: it comes in small pieces, and libcurl would hold

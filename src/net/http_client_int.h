@@ -11,6 +11,7 @@
 #pragma once
 
 #include <curl/curl.h>
+#include <sys/un.h>
 
 #include "base/buf.h"
 #include "net/http_client.h"
@@ -41,6 +42,9 @@ struct http_client {
     const struct outbound_policy *policy;
     char *proxy, *ca_file;
     long per_host;
+    char *unix_path; /* the latest unix socket called whose path is long, and how it is reached */
+    struct sockaddr_un unix_addr;
+    int unix_dir_fd;
     struct http_host *hosts[HTTP_HOST_BUCKETS];
 };
 

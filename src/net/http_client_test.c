@@ -3,6 +3,7 @@
 #include "net/http_client.h"
 
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "base/fiber.h"
@@ -460,6 +461,29 @@ CO static int over_unix(struct http_client *c, struct arena *a, struct err *e)
     CO_CHECK(http_fetch(c, &call, a, &answer, e) == -ERR_UNAVAILABLE);
     CO_CHECK(answer.fail == HTTP_FAIL_CONNECT);
     return 0;
+}
+
+CO static int over_long_path(struct http_client *c, struct arena *a, struct err *e)
+{
+    const char *dir = arena_printf(a, "%s.%0150d", rig.unix_path, 1);
+    struct http_call call = rig_post(a, "/echo", "far away");
+    struct http_answer answer;
+
+    CO_CHECK(mkdir(dir, 0700) == 0);
+    call.unix_socket = arena_printf(a, "%s/sock", dir);
+    CO_CHECK(link(rig.unix_path, call.unix_socket) == 0);
+    for (int i = 0; i < 3; i++)
+        CO_CHECK(http_fetch(c, &call, a, &answer, e) == 0);
+    CO_CHECK(str_eq_z(answer.body, "far away") && rig.connections == 1);
+    unlink(call.unix_socket);
+    rmdir(dir);
+    CO_CHECK(strlen(call.unix_socket) > 150);
+    return 0;
+}
+
+TEST(unix_sockets_of_long_paths_are_reached)
+{
+    CHECK_INT(rig_run(over_long_path), 0);
 }
 
 TEST(unix_sockets_are_reached)

@@ -27,14 +27,6 @@ struct stream {
 /* Fill *ret with what a socket address says; unknown families leave "unknown". */
 void stream_addr_of(const struct sockaddr *sa, struct stream_addr *ret);
 
-/*
- * The address of a unix socket. A path longer than sun_path is reached through its directory,
- * which *ret_dir_fd then holds open (else -1): keep it until bind or connect has been done.
- */
-struct sockaddr_un;
-int unix_addr_of(const char *path, struct sockaddr_un *ret, int *ret_dir_fd, struct err *e)
-    MUST_CHECK;
-
 /* A client's name must be given (it is verified and sent as SNI), a server's is NULL. */
 struct tls *tls_new(struct tls_context *context, int fd, const char *name);
 void tls_free(struct tls *t);

@@ -56,7 +56,7 @@ static const char *ssl_reason(void)
     return text ? text : "unknown failure";
 }
 
-static int fail(struct tls *t, int ret, int ssl_error, int eno, const char *what, struct err *e)
+static int fail(struct tls *t, int ssl_error, int eno, const char *what, struct err *e)
 {
     long verify = SSL_get_verify_result(t->ssl);
 
@@ -86,7 +86,7 @@ static int outcome(struct tls *t, int ret, unsigned char *needs, const char *wha
     }
     if (error == SSL_ERROR_ZERO_RETURN)
         return STREAM_END;
-    return fail(t, ret, error, eno, what, e);
+    return fail(t, error, eno, what, e);
 }
 
 /* --- one stream --- */
