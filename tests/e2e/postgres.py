@@ -91,6 +91,10 @@ class Cluster:
         self.psql(f"CREATE DATABASE {name}")
         return self.url(name)
 
+    def empty(self, url):
+        """Make a database as it was when it was new."""
+        self.psql("DROP SCHEMA public CASCADE; CREATE SCHEMA public", url.rsplit("/", 1)[1])
+
     def url(self, name):
         return f"postgres://chela@127.0.0.1:{self.port}/{name}"
 
