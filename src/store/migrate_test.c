@@ -27,7 +27,7 @@ static void on_both(void (*fn)(const char *url))
     fn(fixture_file());
     if (fixture_pg())
         fn(fixture_pg());
-    fixture_clean();
+    fixture_leave();
 }
 
 static int open_with(const char *url, const struct store_migration *migrations, size_t n,
@@ -157,7 +157,7 @@ TEST(rows_left_without_what_they_refer_to_are_refused)
 
     CHECK_INT(bring(fixture_file(), dangling, 1, &e), -ERR_INTERNAL);
     CHECK(strstr(e.msg, "rows of 'b' refer to missing rows of 'a'"));
-    fixture_clean();
+    fixture_leave();
 }
 
 TEST(a_table_that_others_refer_to_can_be_rebuilt)
@@ -179,7 +179,7 @@ TEST(a_table_that_others_refer_to_can_be_rebuilt)
     CHECK_INT(bring(url, rebuild, 2, &e), 0);
     CHECK_INT(ask(url, rebuild, 2, "SELECT count(*) FROM b JOIN a ON a.n = b.n"), 1);
     CHECK_INT(ask(url, rebuild, 2, "INSERT INTO b (n) VALUES (7)"), -1); /* keys are back on */
-    fixture_clean();
+    fixture_leave();
 }
 
 struct opener {
@@ -230,5 +230,5 @@ TEST(the_migrations_of_the_program_apply)
         CHECK_STR(e.msg, "");
     if (fixture_pg() && bring(fixture_pg(), store_migrations, store_migrations_len, &e) < 0)
         CHECK_STR(e.msg, "");
-    fixture_clean();
+    fixture_leave();
 }

@@ -39,16 +39,6 @@ struct copy {
     long long rows;
 };
 
-/* A statement made here; kept until both connections are closed. */
-static const struct sql *statement(struct copy *c, const char *text)
-{
-    struct sql *sql = arena_new(&c->arena, struct sql);
-
-    sql->name = c->table ? c->table->name : "copy";
-    sql->text = text;
-    return sql;
-}
-
 static const char *quoted(struct copy *c, struct str name)
 {
     char *out = arena_alloc(&c->arena, 2 * name.n + 3), *p = out;
@@ -61,6 +51,33 @@ static const char *quoted(struct copy *c, struct str name)
     }
     *p = '"';
     return out;
+}
+
+/* Four parts as one text. Names among them are quoted; there are no values. */
+static const char *join(struct copy *c, const char *a, const char *b, const char *d, const char *f)
+{
+    const char *const parts[] = { a, b, d, f };
+    size_t n = 1, at = 0;
+    char *text;
+
+    for (size_t i = 0; i < LEN(parts); i++)
+        n += strlen(parts[i]);
+    text = arena_alloc(&c->arena, n);
+    for (size_t i = 0; i < LEN(parts); i++) {
+        memcpy(text + at, parts[i], strlen(parts[i]));
+        at += strlen(parts[i]);
+    }
+    return text;
+}
+
+/* A statement of this text; kept until both connections are closed. */
+static const struct sql *statement(struct copy *c, const char *text)
+{
+    struct sql *sql = arena_new(&c->arena, struct sql);
+
+    sql->name = c->table->name;
+    sql->text = text;
+    return sql;
 }
 
 /* Tables and their order */
@@ -266,12 +283,12 @@ static int no_row(struct store_row *row, void *arg, struct err *e)
 
 static int copy_rows(struct copy *c, const char *name, struct err *e)
 {
-    const char *text = arena_printf(&c->arena, "COPY %s (%s) FROM STDIN", name, c->columns);
+    const char *text = join(c, "COPY ", name, " (", join(c, c->columns, ") FROM STDIN", "", ""));
     int r = pg_db_copy_begin(c->to, text, e);
 
     if (r < 0)
         return r;
-    text = arena_printf(&c->arena, "SELECT %s FROM %s", c->columns, name);
+    text = join(c, "SELECT ", c->columns, " FROM ", name);
     r = store_run(sqlite_db_tx(c->from), statement(c, text), NULL, 0, copy_row, c, e);
     if (r == 0)
         r = flush(c, e);
@@ -281,7 +298,7 @@ static int copy_rows(struct copy *c, const char *name, struct err *e)
 static int copy_table(struct copy *c, struct err *e)
 {
     const char *name = quoted(c, str_of(c->table->name));
-    const char *text = arena_printf(&c->arena, "SELECT 1 FROM %s LIMIT 1", name);
+    const char *text = join(c, "SELECT 1 FROM ", name, " LIMIT 1", "");
     int r = list_columns(c, e);
 
     c->rows = 0;

@@ -154,7 +154,7 @@ TEST(every_table_arrives_as_it_was)
     CHECK(strstr(told.log, "numbers=10000 numbers=20000 numbers=25000 "));
     CHECK(strstr(told.log, "later=0 "));
     CHECK(strstr(told.log, "z_parent=3 child=3 ") || strstr(told.log, "z_parent=3 "));
-    fixture_clean();
+    fixture_leave();
 }
 
 TEST(a_destination_with_rows_is_refused_and_left_alone)
@@ -172,7 +172,7 @@ TEST(a_destination_with_rows_is_refused_and_left_alone)
     CHECK_STR(e.msg, "table later: the destination holds rows already");
     DONE(dump(to, &after, &e));
     CHECK_STR(after.text, before.text);
-    fixture_clean();
+    fixture_leave();
 }
 
 TEST(a_source_in_use_is_refused)
@@ -187,7 +187,7 @@ TEST(a_source_in_use_is_refused)
     CHECK(strstr(e.msg, "still running?"));
     store_close(s);
     DONE(copy(from, to, &e));
-    fixture_clean();
+    fixture_leave();
 }
 
 TEST(a_source_of_another_schema_is_refused)
@@ -199,7 +199,7 @@ TEST(a_source_of_another_schema_is_refused)
     DONE(fill(from, texts, 1, &e));
     CHECK_INT(copy(from, to, &e), -ERR_CONFLICT);
     CHECK(strstr(e.msg, "start chela on it once"));
-    fixture_clean();
+    fixture_leave();
 }
 
 TEST(a_text_that_postgresql_cannot_hold_stops_the_copy_and_names_the_row)
@@ -216,7 +216,7 @@ TEST(a_text_that_postgresql_cannot_hold_stops_the_copy_and_names_the_row)
     CHECK(strstr(e.msg, "table z_parent: row 2 holds a text"));
     DONE(dump(to, &d, &e));
     CHECK(strncmp(d.text, "30 null 30", 10) == 0); /* nothing has arrived */
-    fixture_clean();
+    fixture_leave();
 }
 
 TEST(what_is_not_there_is_not_copied)
@@ -240,5 +240,5 @@ TEST(the_program_s_own_schema_can_be_copied)
     DONE(store_open(NULL, &conf, &s, &e));
     store_close(s);
     DONE(store_copy(from, to, NULL, NULL, &e));
-    fixture_clean();
+    fixture_leave();
 }

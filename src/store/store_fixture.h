@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "store/pg_db.h"
@@ -26,14 +27,35 @@ static inline const char *fixture_dir(void)
     return path;
 }
 
+/* Run a program to its end; its exit status. */
+static inline int fixture_program(const char *const *argv)
+{
+    pid_t pid = fork();
+    int status = 0;
+
+    if (pid == 0) {
+        if (freopen("/dev/null", "w", stdout))
+            (void)execvp(argv[0], (char *const *)(uintptr_t)argv);
+        _exit(127);
+    }
+    (void)waitpid(pid, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 255;
+}
+
 static inline void fixture_clean(void)
 {
-    char command[128];
+    const char *const argv[] = { "rm", "-rf", fixture_dir(), NULL };
 
-    fmt_z(command, sizeof(command), "rm -rf %s", fixture_dir());
-    if (system(command) != 0)
+    if (fixture_program(argv) != 0)
         printf("# cannot remove %s\n", fixture_dir());
     (void)mkdir(fixture_dir(), 0700);
+}
+
+/* At the end of a test's work: nothing of it is left. */
+static inline void fixture_leave(void)
+{
+    fixture_clean();
+    (void)rmdir(fixture_dir());
 }
 
 static inline const char *fixture_path(const char *name)
@@ -141,6 +163,6 @@ static inline bool fixture_everywhere(const struct store_conf *given,
             return false;
         }
     }
-    fixture_clean();
+    fixture_leave();
     return true;
 }

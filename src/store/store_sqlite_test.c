@@ -164,7 +164,7 @@ TEST(no_acknowledged_row_is_lost_when_the_program_is_killed)
     }
     printf("# %zu rows acknowledged over %d kills, none missing\n", a.n, KILLS);
     free(a.v);
-    fixture_clean();
+    fixture_leave();
 }
 
 /* A full disk */
@@ -230,7 +230,7 @@ TEST(a_full_disk_refuses_writes_keeps_what_was_acknowledged_and_passes)
 
     (void)fflush(stdout);
     CHECK_INT(in_child(fill, &conf), 0);
-    fixture_clean();
+    fixture_leave();
 }
 
 struct crowd {
@@ -283,7 +283,7 @@ TEST(all_of_a_batch_whose_commit_fails_are_told_so)
 
     (void)fflush(stdout);
     CHECK_INT(in_child(fill_together, &conf), 0);
-    fixture_clean();
+    fixture_leave();
 }
 
 /* Another program */
@@ -340,7 +340,7 @@ TEST(another_programs_lock_is_waited_for_and_then_refused)
     CHECK(store_ok(s));
     store_close(s);
     store_close(other);
-    fixture_clean();
+    fixture_leave();
 }
 
 /* Damage */
@@ -381,7 +381,7 @@ TEST(a_file_that_is_no_database_is_refused)
     CHECK_INT(store_open(NULL, &conf, &s, &e), -ERR_INTERNAL);
     CHECK(strstr(e.msg, "test.db' is damaged"));
     CHECK(strstr(e.msg, "restore a backup"));
-    fixture_clean();
+    fixture_leave();
 }
 
 TEST(a_damaged_page_is_found_at_the_start)
@@ -394,7 +394,7 @@ TEST(a_damaged_page_is_found_at_the_start)
     scribble(4096L * 10, 4096);
     CHECK_INT(store_open(NULL, &conf, &s, &e), -ERR_INTERNAL);
     CHECK(strstr(e.msg, "test.db' is damaged"));
-    fixture_clean();
+    fixture_leave();
 }
 
 TEST(a_directory_that_is_not_there_is_an_error_that_names_it)
@@ -420,5 +420,5 @@ TEST(a_new_file_is_for_its_owner_alone)
     CHECK_INT(stat(fixture_path("test.db-wal"), &st), 0);
     CHECK_INT(st.st_mode & 0777, 0600);
     store_close(s);
-    fixture_clean();
+    fixture_leave();
 }
