@@ -151,6 +151,8 @@ SUITES = [
     Suite("clang", 2, clang_suite, "clang, warnings are errors"),
     Suite("lint", 1, lambda run, t: count_status(run, "lint", t, ["tools/lint"]),
           "format, layers, sizes, waits, refused calls"),
+    Suite("docs", 1, lambda run, t: count_status(run, "docs", t, ["tools/gen_docs.py", "--check"]),
+          "the generated reference is fresh"),
     Suite("unit", 3, lambda run, t: count_meson(run, "unit", t, []), "unit tests, fuzz corpora, examples"),
     Suite("unit-asan", 4, unit_asan_suite, "the same under AddressSanitizer and UBSan"),
     Suite("e2e-sqlite", 6, e2e("sqlite"), "the real programs end to end, on SQLite"),
@@ -201,7 +203,7 @@ def main():
             continue
         if not suite.budget and not (args.nightly or args.suites):
             continue
-        if args.asan and suite.name in ("clang", "lint", "unit-asan"):
+        if args.asan and suite.name in ("clang", "lint", "docs", "unit-asan"):
             continue
         more_passed, more_failed = run_suite(run, suite)
         passed, failed = passed + more_passed, failed + more_failed
