@@ -3,11 +3,12 @@
  * net/http_docs.c — /openapi.json, and /docs: the same as a page for people, made of the rows
  * alone. It loads nothing from anywhere and has no script, and its Content-Security-Policy says so.
  */
+#include <ctype.h>
 #include <stdio.h>
 
 #include "net/http_int.h"
 
-enum { PAGE_MAX = 8 * 1024 * 1024 };
+enum { PAGE_MAX = 8 * 1024 * 1024, NESTED_MAX = 3 };
 
 static const char page_head[] =
     "<!doctype html><html lang=en><meta charset=utf-8>"
@@ -58,9 +59,9 @@ static void add_text(struct buf *b, const char *z)
 static const char *kind_name(const struct shape_field *f)
 {
     static const char *const names[] = {
-        [SHAPE_STR] = "string",       [SHAPE_INT] = "integer", [SHAPE_BOOL] = "boolean",
-        [SHAPE_REAL] = "number",      [SHAPE_JSON] = "any",    [SHAPE_STRS] = "list of strings",
-        [SHAPE_LIST] = "list of ...", [SHAPE_OBJ] = "object",
+        [SHAPE_STR] = "string",  [SHAPE_INT] = "integer", [SHAPE_BOOL] = "boolean",
+        [SHAPE_REAL] = "number", [SHAPE_JSON] = "any",    [SHAPE_STRS] = "list of strings",
+        [SHAPE_LIST] = "list",   [SHAPE_OBJ] = "object",
     };
 
     return f->object ? "object" : names[f->kind];
@@ -95,17 +96,32 @@ static void add_field(struct buf *b, const struct shape_field *f)
         add_text(b, f->doc);
 }
 
-static void add_fields(struct buf *b, const char *title, const struct shape *shape)
+enum side { ASKED, ANSWERED };
+
+/* A table of the fields, then one of each field that has fields of its own. */
+static void add_fields(struct buf *b, enum side side, const char *title, const struct shape *shape,
+                       unsigned depth)
 {
-    if (!shape)
+    char below[128];
+
+    if (!shape || depth > NESTED_MAX)
         return;
     add(b, "<h4>");
-    add(b, title);
+    add_text(b, title);
     add(b, "</h4><table>");
     for (size_t i = 0; i < shape->n; i++)
-        if (!(shape->fields[i].secret && title[0] == 'A'))
+        if (side == ASKED || !shape->fields[i].secret)
             add_field(b, &shape->fields[i]);
     add(b, "</table>");
+    for (size_t i = 0; i < shape->n; i++) {
+        const struct shape_field *f = &shape->fields[i];
+
+        if ((f->kind != SHAPE_LIST && f->kind != SHAPE_OBJ) ||
+            (size_t)snprintf(below, sizeof(below), "%s: %s%s", title, f->name,
+                             f->kind == SHAPE_LIST ? "[]" : "") >= sizeof(below))
+            continue;
+        add_fields(b, side, below, f->of, depth + 1);
+    }
 }
 
 /* A value that the field would take, as JSON. */
@@ -127,6 +143,23 @@ static void add_example(struct buf *b, const struct shape_field *f)
         add(b, f->kind == SHAPE_STRS || f->kind == SHAPE_LIST ? "[]" : "{}");
 }
 
+/* "/agents/{name}" as "/agents/NAME": braces mean something to curl. */
+static void add_path(struct buf *b, const char *path)
+{
+    bool inside = false;
+    struct err ignored;
+    char c;
+
+    for (; *path; path++) {
+        if (*path == '{' || *path == '}') {
+            inside = *path == '{';
+            continue;
+        }
+        c = inside ? (char)toupper((unsigned char)*path) : *path;
+        http_sure(buf_add(b, &c, 1, &ignored));
+    }
+}
+
 static void add_curl(struct buf *b, const struct http_route *route)
 {
     const char *separator = "";
@@ -139,7 +172,7 @@ static void add_curl(struct buf *b, const struct http_route *route)
         add(b, http_method_name(route->method));
     }
     add(b, " http://127.0.0.1:18789");
-    add_text(b, route->path);
+    add_path(b, route->path);
     if (route->in) {
         add(b, " \\\n  -H 'Content-Type: application/json' \\\n  -d '{");
         for (size_t i = 0; i < route->in->n; i++) {
@@ -157,8 +190,22 @@ static void add_curl(struct buf *b, const struct http_route *route)
     add(b, "</pre>");
 }
 
+static void add_need(struct buf *b, unsigned need)
+{
+    char names[HTTP_SCOPES_TEXT];
+
+    if (need & NEED_NONE) {
+        add(b, "Open to everybody.");
+        return;
+    }
+    add(b, "Scope: ");
+    add(b, http_scope_names(need | NEED_ADMIN, names));
+    add(b, ".");
+}
+
 static void add_route(struct buf *b, const struct http_route *route)
 {
+    int status = route->status ? route->status : 200;
     struct err ignored;
 
     http_sure(buf_printf(b, &ignored, "<details><summary><span class=\"m %s\">%s</span> <code>",
@@ -167,13 +214,13 @@ static void add_route(struct buf *b, const struct http_route *route)
     add(b, "</code> ");
     add_text(b, route->doc);
     add(b, "</summary>");
-    add_fields(b, "Query", route->query);
-    add_fields(b, "Body", route->in);
-    add_fields(b, "Answer", route->out);
+    add_fields(b, ASKED, "Query", route->query, 0);
+    add_fields(b, ASKED, "Body", route->in, 0);
+    add_fields(b, ANSWERED, "Answer", route->out, 0);
     if (route->flags & ROUTE_STREAM)
         add(b, "<p>May answer as a stream of events (<code>text/event-stream</code>).");
-    http_sure(buf_printf(b, &ignored, "<p>Status %d. %s", route->status ? route->status : 200,
-                         route->need & NEED_NONE ? "Open to everybody." : "Needs a credential."));
+    http_sure(buf_printf(b, &ignored, "<p>Status %d %s. ", status, http_status_reason(status)));
+    add_need(b, route->need);
     add_curl(b, route);
     add(b, "</details>");
 }

@@ -7,8 +7,6 @@
 #include "net/http_int.h"
 #include "net/url.h"
 
-enum { SCOPES_TEXT = 64 };
-
 /* Refusals of the door are the same for every room. */
 static void refuse_at_door(struct http_req *req, const struct err *e)
 {
@@ -20,7 +18,7 @@ static void refuse_at_door(struct http_req *req, const struct err *e)
     }
 }
 
-static const char *scope_names(unsigned need, char out[SCOPES_TEXT])
+const char *http_scope_names(unsigned need, char out[HTTP_SCOPES_TEXT])
 {
     static const struct {
         unsigned bit;
@@ -34,7 +32,7 @@ static const char *scope_names(unsigned need, char out[SCOPES_TEXT])
     out[0] = '\0';
     for (size_t i = 0; i < LEN(rows); i++)
         if (need & rows[i].bit) {
-            fmt_z(out + n, SCOPES_TEXT - n, "%s%s", n ? " or " : "", rows[i].name);
+            fmt_z(out + n, HTTP_SCOPES_TEXT - n, "%s%s", n ? " or " : "", rows[i].name);
             n += strlen(out + n);
         }
     return out;
@@ -44,7 +42,7 @@ int http_authorise(struct http_job *job, struct err *e)
 {
     struct http_server_ops *ops = &job->conn->server->ops;
     struct http_req *req = &job->req;
-    char names[SCOPES_TEXT];
+    char names[HTTP_SCOPES_TEXT];
     int r;
 
     if (req->route->need & NEED_NONE)
@@ -61,7 +59,7 @@ int http_authorise(struct http_job *job, struct err *e)
     if (req->who.admin || (req->who.scopes & req->route->need))
         return 0;
     (void)err_set(e, ERR_FORBIDDEN, "this needs the scope %s",
-                  scope_names(req->route->need, names));
+                  http_scope_names(req->route->need, names));
     refuse_at_door(req, e);
     return 1;
 }
