@@ -339,12 +339,27 @@ static void unpause(struct http_exchange *x)
     x->done = true;
 }
 
+/* A peer that always has more at hand would let no other fiber run. */
+CO static int give_way(struct http_exchange *x, struct err *e)
+{
+    if (fiber_yield(e) == 0)
+        return 0;
+    http_exchange_remove(x);
+    x->done = true;
+    return http_fail_set(x, HTTP_FAIL_CANCELED, NULL, e);
+}
+
 CO int http_exchange_read(struct http_exchange *x, void *p, size_t n, size_t *ret_n,
                           uint64_t deadline_ms, struct err *e)
 {
     enum http_fail fail;
     int r;
 
+    if (x->queue.n > 0 && !x->done) {
+        r = give_way(x, e);
+        if (r < 0)
+            return r;
+    }
     while (x->queue.n == 0 && !x->done) {
         r = wait_once(x, deadline_ms, e);
         if (r < 0)

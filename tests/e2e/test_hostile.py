@@ -618,3 +618,24 @@ def test_keys_made_and_revoked_all_at_once_end_as_the_answers_said(guarded):
     together(work, range(12))
     assert all(ask(guarded, "GET", "/api/v1/status", key).status == 401 for key in revoked)
     assert len(revoked) == 120
+
+
+def test_a_stream_that_never_pauses_leaves_others_their_turns(daemon, make_agent):
+    event = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'
+    blob = event * 20_000
+
+    def hurries(exchange):
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        for _ in range(8):
+            exchange.send(blob)
+        exchange.send(b"data: [DONE]\n\n")
+        exchange.close()
+    name = daemon.register(make_agent(hurries), unique("agent"), api="openai", timeout_seconds=60)
+    answers = []
+    with Connection(daemon, timeout=60) as connection:
+        connection.send(call_bytes(name, stream=True))
+        reader = threading.Thread(target=lambda: answers.append(connection.read()))
+        reader.start()
+        assert worst_latency(daemon, 1) < 0.5
+        reader.join()
+    assert answers[0].body.count(b"event: delta") == 160_000
