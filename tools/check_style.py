@@ -44,8 +44,9 @@ def main():
         rel = path.relative_to(ROOT)
         if not text[path].startswith("/* SPDX-License-Identifier: MIT */"):
             bad.append(f"{rel}:1: no SPDX line")
-        if path.suffix == ".h" and "#pragma once" not in text[path]:
-            bad.append(f"{rel}:1: no #pragma once")
+        once = "#ifndef CHELA_" if rel.parts[0] == "include" else "#pragma once"  # others' compilers
+        if path.suffix == ".h" and once not in text[path]:
+            bad.append(f"{rel}:1: no {once}")
         for number, line in enumerate(bare[path].splitlines(), 1):
             for pattern, what in REFUSED[:1] + REFUSED[2:3]:
                 if pattern.search(line):
