@@ -45,11 +45,9 @@ static struct curl_slist *headers_of(const struct http_exchange *x, const struct
 
     while (call->headers && call->headers[n])
         n++;
-    assert(n < HEADERS_OUT_MAX);
     nodes = arena_raw(x->arena, (n + 4) * sizeof(*nodes));
 
     for (size_t i = 0; i < n; i++) {
-        assert(!strpbrk(call->headers[i], "\r\n")); /* texts of ours */
         typed |= named(call->headers[i], "Content-Type");
         nodes[i].data = arena_strdup(x->arena, call->headers[i]);
     }
@@ -63,6 +61,21 @@ static struct curl_slist *headers_of(const struct http_exchange *x, const struct
     for (size_t i = 0; i < n; i++)
         nodes[i].next = i + 1 < n ? &nodes[i + 1] : NULL;
     return nodes;
+}
+
+/* A value may come from a setting or a request; it must not become a header of its own. */
+static int check_headers(const struct http_call *call, struct err *e)
+{
+    size_t n = 0;
+
+    for (const char *const *h = call->headers; h && *h; h++) {
+        if (++n > HEADERS_OUT_MAX)
+            return err_set(e, ERR_INVALID, "request has over %d headers", HEADERS_OUT_MAX);
+        if (strpbrk(*h, "\r\n") || !strchr(*h, ':'))
+            return err_set(e, ERR_INVALID, "header '%.*s' is malformed", (int)strcspn(*h, ":\r\n"),
+                           *h);
+    }
+    return 0;
 }
 
 static bool takes_body(enum http_method m)
@@ -178,6 +191,8 @@ CO static int begin(struct http_exchange *x, const struct http_call *call, struc
     x->deadline_ms = call->deadline_ms;
     x->max = call->max_answer ? call->max_answer : ANSWER_MAX;
     r = url_parse(str_of(call->url), &x->url, e);
+    if (r == 0)
+        r = check_headers(call, e);
     if (r < 0) {
         x->fail = HTTP_FAIL_PROTOCOL;
         return r;

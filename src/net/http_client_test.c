@@ -39,6 +39,28 @@ TEST(a_call_gets_its_answer)
     CHECK_INT(rig_run(answers), 0);
 }
 
+CO static int bad_headers(struct http_client *c, struct arena *a, struct err *e)
+{
+    static const char *const bad[][2] = { { "Authorization: Bearer x\r\nX-Evil: 1" },
+                                          { "X: y\n" },
+                                          { "no colon" } };
+    struct http_call call = rig_post(a, "/echo", "x");
+    struct http_answer answer;
+
+    for (size_t i = 0; i < LEN(bad); i++) {
+        call.headers = bad[i];
+        CO_CHECK(http_fetch(c, &call, a, &answer, e) == -ERR_INVALID);
+        CO_CHECK(answer.fail == HTTP_FAIL_PROTOCOL && !strstr(e->msg, "Bearer"));
+    }
+    CO_CHECK(rig.connections == 0);
+    return 0;
+}
+
+TEST(a_header_cannot_become_two)
+{
+    CHECK_INT(rig_run(bad_headers), 0);
+}
+
 CO static int reuses(struct http_client *c, struct arena *a, struct err *e)
 {
     struct http_answer answer;

@@ -24,12 +24,15 @@ static const struct refused {
 } refused[] = {
     { { V4(169, 254, 0, 0), 96 + 16 },     "link-local address" },
     { { V4(100, 100, 100, 200), 128 },     "metadata address" },
+    { { V4(168, 63, 129, 16), 128 },       "metadata address" },
+    { { V4(192, 0, 0, 192), 128 },         "metadata address" },
     { { V4(0, 0, 0, 0), 96 + 8 },          "unspecified address" },
     { { V4(224, 0, 0, 0), 96 + 4 },        "multicast address" },
     { { V4(255, 255, 255, 255), 128 },     "broadcast address" },
     { { { 0xfe, 0x80 }, 10 },              "link-local address" },
     { { { 0xff }, 8 },                     "multicast address" },
     { { { 0 }, 128 },                      "unspecified address" },
+    { { { 0xfd, 0x20, 0x00, 0xce, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0x54 }, 128 }, "metadata address" },
     { { { 0xfd, 0x00, 0x0e, 0xc2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0x54 }, 128 }, "metadata address" },
 };
 
@@ -39,6 +42,7 @@ static const struct clothes {
     unsigned at;
 } clothes[] = {
     { { { 0 }, 96 }, 12 },                              /* ::a.b.c.d, IPv4-compatible */
+    { { { [8] = 0xff, [9] = 0xff }, 96 }, 12 },         /* ::ffff:0:a.b.c.d, RFC 2765 */
     { { { 0x20, 0x02 }, 16 }, 2 },                      /* 6to4 */
     { { { 0x00, 0x64, 0xff, 0x9b }, 96 }, 12 },         /* NAT64, well-known prefix */
     { { { 0x00, 0x64, 0xff, 0x9b, 0x00, 0x01 }, 48 }, 12 }, /* NAT64, local use (RFC 8215) */

@@ -2,7 +2,6 @@
 /*
  * net/ws_client.c — the client's side of the opening (RFC 6455 §4.1), as a fiber.
  */
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,7 +49,8 @@ static int build_request(const struct ws_connect *c, const struct url *u, const 
     if (r == 0 && c->subprotocol)
         r = buf_printf(b, e, "Sec-WebSocket-Protocol: %s\r\n", c->subprotocol);
     for (const char *const *h = c->headers; r == 0 && h && *h; h++) {
-        assert(!strpbrk(*h, "\r\n")); /* texts of ours */
+        if (strpbrk(*h, "\r\n"))
+            return err_set(e, ERR_INVALID, "a header of the request is malformed");
         r = buf_printf(b, e, "%s\r\n", *h);
     }
     if (r == 0)
