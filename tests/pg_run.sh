@@ -28,7 +28,7 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-$as "$bin/initdb" -D "$base/data" -U chela -A trust -E UTF8 --no-locale >"$base/initdb.log" 2>&1 ||
+$as "$bin/initdb" -D "$base/data" -U chela -A trust -E UTF8 --no-locale --no-sync >"$base/initdb.log" 2>&1 ||
     { cat "$base/initdb.log" >&2; exit 1; }
 cat >>"$base/data/postgresql.conf" <<EOF
 listen_addresses = ''

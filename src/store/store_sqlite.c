@@ -20,7 +20,7 @@
 #define READERS         4    /* threads at most */
 #define CHECKPOINT_IDLE 1000 /* pages in the log that make an idle writer move them, */
 #define CHECKPOINT_BUSY 2000 /* and a busy one */
-#define WAL_FIRST       ((CHECKPOINT_BUSY + 64) * 4120LL) /* bytes of log made ready at the start */
+#define WAL_FIRST       ((CHECKPOINT_IDLE + 24) * 4120LL) /* bytes of log made ready at the start */
 
 struct sqlite_store {
     struct store *s;

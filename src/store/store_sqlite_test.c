@@ -213,7 +213,6 @@ static int in_child(int (*fn)(struct fixture *f, struct err *e), const struct st
     int status = 0;
 
     if (pid == 0) {
-        (void)signal(SIGXFSZ, SIG_IGN); /* as the daemon does */
         status = fixture_run(conf, fn, NULL, &e);
         if (status < 0)
             printf("# %s\n", e.msg);
