@@ -172,7 +172,7 @@ static void account(struct http_conn *c)
     uint64_t us = job->begin_us ? now_us() - job->begin_us : 0;
 
     http_count_answer(req->status, us);
-    if (req->status >= 500)
+    if (req->status >= 500 && req->id[0]) /* what strangers garble fills no log */
         log_info("request", "req", LOG_STR(req->id), "method",
                  LOG_STR(http_method_name(req->method)), "path", LOG_SLICE(req->path), "status",
                  LOG_INT(req->status), "us", LOG_INT(us), "peer",

@@ -26,7 +26,7 @@ static void forget(struct http_job *job)
     job->chunk = (struct http_chunk){ 0 };
     job->dialect = NULL;
     job->scanned = job->consumed = job->dropped = job->sent = 0;
-    job->body_left = 0;
+    job->body_left = job->begin_us = 0;
     job->blank = 0;
     job->body_max = 0;
     job->out_text = (struct str){ 0 };
