@@ -61,8 +61,10 @@ CO static int end_line(struct sse *s, sse_fn *fn, void *arg, struct err *e)
     if (!s->started && str_starts(rest, STR("\xef\xbb\xbf")))
         rest = (struct str){ rest.p + 3, rest.n - 3 };
     s->started = true;
-    if (!rest.n)
+    if (!rest.n) {
+        buf_clear(&s->line); /* of a byte order mark alone */
         return end_event(s, fn, arg, e);
+    }
     colon = memchr(rest.p, ':', rest.n);
     if (colon == rest.p) {
         r = 0; /* a comment */

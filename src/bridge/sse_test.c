@@ -48,6 +48,9 @@ TEST(events_are_read_whole_and_in_pieces_of_any_size)
         { "\xef\xbb\xbf"
           "data: a\n\n",
           "[|a]" },
+        { "\xef\xbb\xbf"
+          "\ndata: a\n\n",
+          "[|a]" },
         { "data: a\n\ndata: not ended\n", "[|a]" },
         { "", "" },
     };
