@@ -9,11 +9,10 @@
  */
 #include "store/pg_db.h"
 
-#include <poll.h>
 #include <string.h>
 
 #include "base/arena.h"
-#include "store/pg_lib.h"
+#include "store/pg_db_int.h"
 #include "store/translate.h"
 
 #define ARGS_MAX 64  /* of one statement */
@@ -39,19 +38,6 @@ struct slot {
     size_t n_types;
 };
 
-struct pg_db {
-    struct store_tx tx;
-    const struct pg_lib *pg;
-    PGconn *conn;
-    char *name;
-    struct slot *slots;
-    size_t n_slots, used;
-    unsigned numbers; /* of statements, never used twice */
-    bool open;        /* a transaction */
-    enum pg_verdict verdict;
-    struct pg_xid xid;
-};
-
 /* Errors */
 
 static enum pg_verdict judge(const char *state, enum err_code *ret_code)
@@ -66,7 +52,7 @@ static enum pg_verdict judge(const char *state, enum err_code *ret_code)
         { "23502", ERR_INTERNAL, PG_FAILED },    /* not_null_violation */
         { "23514", ERR_INTERNAL, PG_FAILED },    /* check_violation */
         { "23", ERR_CONFLICT, PG_FAILED },       /* integrity constraints */
-        { "25006", ERR_UNAVAILABLE, PG_FAILED }, /* read_only_sql_transaction */
+        { "25006", ERR_UNAVAILABLE, PG_FAILED }, /* the server takes no writes now */
         { "08P01", ERR_INTERNAL, PG_FAILED },    /* a wrong number of arguments */
         { "08", ERR_UNAVAILABLE, PG_LOST },      /* connection exceptions */
         { "57P", ERR_UNAVAILABLE, PG_LOST },     /* the server is being stopped */
@@ -87,40 +73,40 @@ static enum pg_verdict judge(const char *state, enum err_code *ret_code)
     return PG_FAILED;
 }
 
-/* libpq ends its texts with a newline and goes on over several lines: the first tells. */
-static int first_line(const char *text)
+int pg_first_line(const char *text)
 {
     return (int)strcspn(text, "\n");
 }
 
-static int fail(struct pg_db *db, const PGresult *result, const char *what, struct err *e)
+int pg_fail(struct pg_db *db, const PGresult *result, const char *what, struct err *e)
 {
     const char *state = result ? db->pg->resultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
     const char *text = result ? db->pg->resultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
     enum err_code code = ERR_UNAVAILABLE;
 
     db->verdict = state ? judge(state, &code) : PG_FAILED;
+    if (db->reading && code == ERR_UNAVAILABLE && state && strcmp(state, "25006") == 0)
+        code = ERR_INTERNAL; /* our own statement wrote where it must not */
     if (db->pg->status(db->conn) != CONNECTION_OK)
         db->verdict = PG_LOST;
     if (db->verdict == PG_LOST)
         code = ERR_UNAVAILABLE;
     if (!text)
         text = db->pg->errorMessage(db->conn);
-    return err_set(e, code, "%s: %.*s", what, first_line(text), text);
+    return err_set(e, code, "%s: %.*s", what, pg_first_line(text), text);
 }
 
-static bool good(const struct pg_db *db, const PGresult *result)
+bool pg_good(const struct pg_db *db, const PGresult *result)
 {
     ExecStatusType status = db->pg->resultStatus(result);
 
     return status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
 }
 
-/* Run a text without parameters and forget its rows. */
-static int simple(struct pg_db *db, const char *what, const char *text, struct err *e)
+int pg_simple(struct pg_db *db, const char *what, const char *text, struct err *e)
 {
     PGresult *result = db->pg->exec(db->conn, text);
-    int r = good(db, result) ? 0 : fail(db, result, what, e);
+    int r = pg_good(db, result) ? 0 : pg_fail(db, result, what, e);
 
     db->pg->clear(result);
     return r;
@@ -299,7 +285,7 @@ static int forget(struct pg_db *db, struct slot *slot, struct err *e)
 
     fmt_z(text, sizeof(text), "DEALLOCATE s%u", slot->number);
     slot->number = 0;
-    return simple(db, slot->sql->name, text, e);
+    return pg_simple(db, slot->sql->name, text, e);
 }
 
 static int prepare(struct pg_db *db, struct slot *slot, const Oid *types, size_t n, struct err *e)
@@ -321,7 +307,7 @@ static int prepare(struct pg_db *db, struct slot *slot, const Oid *types, size_t
     }
     fmt_z(name, sizeof(name), "s%u", ++db->numbers);
     result = db->pg->prepare(db->conn, name, text, (int)n, slot->types);
-    r = good(db, result) ? 0 : fail(db, result, sql->name, e);
+    r = pg_good(db, result) ? 0 : pg_fail(db, result, sql->name, e);
     db->pg->clear(result);
     if (r == 0)
         slot->number = db->numbers;
@@ -376,11 +362,11 @@ static int run(struct store_tx *tx, const struct sql *sql, const struct sql_arg 
         return r;
     fmt_z(name, sizeof(name), "s%u", slot->number);
     result = db->pg->execPrepared(db->conn, name, (int)n_args, p.values, p.lengths, p.formats, 0);
-    if (good(db, result)) {
+    if (pg_good(db, result)) {
         tx->changed = changed(db, result);
         r = each_row(db, result, each, arg, e);
     } else {
-        r = fail(db, result, sql->name, e);
+        r = pg_fail(db, result, sql->name, e);
     }
     db->pg->clear(result);
     return r;
@@ -388,7 +374,20 @@ static int run(struct store_tx *tx, const struct sql *sql, const struct sql_arg 
 
 static int script(struct store_tx *tx, const char *text, struct err *e)
 {
-    return simple(container_of(tx, struct pg_db, tx), "script", text, e);
+    return pg_simple(container_of(tx, struct pg_db, tx), "script", text, e);
+}
+
+void pg_db_statements_init(struct pg_db *db)
+{
+    db->tx.run = run;
+    db->tx.script = script;
+}
+
+void pg_db_statements_done(struct pg_db *db)
+{
+    for (size_t i = 0; i < db->n_slots; i++)
+        free(db->slots[i].types);
+    free(db->slots);
 }
 
 /* Transactions */
@@ -415,12 +414,13 @@ int pg_db_begin(struct pg_db *db, enum store_metric_kind kind_, struct err *e)
         [STORE_READ] = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
     };
     PGresult *result = db->pg->exec(db->conn, texts[kind_]);
-    int r = good(db, result) ? 0 : fail(db, result, "begin", e);
+    int r = pg_good(db, result) ? 0 : pg_fail(db, result, "begin", e);
 
     db->xid.v = 0;
     if (r == 0) {
         db->open = true;
         db->verdict = PG_FAILED;
+        db->reading = kind_ == STORE_READ;
         if (kind_ == STORE_WRITE)
             db->xid.v = strtoull(db->pg->getvalue(result, 0, 0), NULL, 10);
     }
@@ -431,7 +431,7 @@ int pg_db_begin(struct pg_db *db, enum store_metric_kind kind_, struct err *e)
 int pg_db_commit(struct pg_db *db, struct err *e)
 {
     PGresult *result = db->pg->exec(db->conn, "COMMIT");
-    int r = good(db, result) ? 0 : fail(db, result, "commit", e);
+    int r = pg_good(db, result) ? 0 : pg_fail(db, result, "commit", e);
 
     db->open = false;
     if (r == 0 && strcmp(db->pg->cmdStatus(result), "COMMIT") != 0)
@@ -473,12 +473,12 @@ int pg_db_fate(struct pg_db *db, const struct pg_xid *xid, struct err *e)
     fmt_z(text, sizeof(text), "SELECT pg_xact_status('%llu')", (unsigned long long)xid->v);
     result = db->pg->exec(db->conn, text);
     state = db->pg->resultErrorField(result, PG_DIAG_SQLSTATE);
-    if (good(db, result))
+    if (pg_good(db, result))
         r = fate_of(db, result, same_life);
     else if (!same_life && state && strcmp(state, "22023") == 0)
         r = PG_ABORTED; /* the id has not been given yet: ours went down with the server */
     else
-        r = fail(db, result, "look up a commit", e);
+        r = pg_fail(db, result, "look up a commit", e);
     db->pg->clear(result);
     return r;
 }
@@ -488,7 +488,7 @@ int pg_db_fate(struct pg_db *db, const struct pg_xid *xid, struct err *e)
 int pg_db_copy_begin(struct pg_db *db, const char *statement, struct err *e)
 {
     PGresult *result = db->pg->exec(db->conn, statement);
-    int r = db->pg->resultStatus(result) == PGRES_COPY_IN ? 0 : fail(db, result, "copy", e);
+    int r = db->pg->resultStatus(result) == PGRES_COPY_IN ? 0 : pg_fail(db, result, "copy", e);
 
     db->pg->clear(result);
     return r;
@@ -497,7 +497,7 @@ int pg_db_copy_begin(struct pg_db *db, const char *statement, struct err *e)
 int pg_db_copy_put(struct pg_db *db, struct str bytes, struct err *e)
 {
     return db->pg->putCopyData(db->conn, bytes.p, (int)bytes.n) == 1 ? 0
-                                                                     : fail(db, NULL, "copy", e);
+                                                                     : pg_fail(db, NULL, "copy", e);
 }
 
 int pg_db_copy_end(struct pg_db *db, struct err *e)
@@ -506,179 +506,11 @@ int pg_db_copy_end(struct pg_db *db, struct err *e)
     int r = 0;
 
     if (db->pg->putCopyEnd(db->conn, NULL) != 1)
-        return fail(db, NULL, "copy", e);
+        return pg_fail(db, NULL, "copy", e);
     while ((result = db->pg->getResult(db->conn))) {
-        if (r == 0 && !good(db, result))
-            r = fail(db, result, "copy", e);
+        if (r == 0 && !pg_good(db, result))
+            r = pg_fail(db, result, "copy", e);
         db->pg->clear(result);
     }
     return r;
-}
-
-/* Connecting */
-
-static void swallow(void *arg, const char *text)
-{
-    /* Notices ("table exists, skipping") are not for our standard error. */
-}
-
-static int check_url(const struct pg_lib *pg, const char *url, struct err *e)
-{
-    char *why = NULL; /* is not shown: it quotes the URL, and that may hold a password */
-    PQconninfoOption *options = pg->conninfoParse(url, &why);
-
-    pg->freemem(why);
-    if (!options)
-        return err_set(e, ERR_INVALID,
-                       "the database's URL is not one of PostgreSQL"
-                       " (postgres://user:password@host:port/database?options)");
-    pg->conninfoFree(options);
-    return 0;
-}
-
-static PGconn *start(const struct pg_lib *pg, const char *url)
-{
-    /* What stands before dbname is a default that the URL may overrule. */
-    static const char *const names[] = {
-        "application_name", "keepalives_idle",  "keepalives_interval",
-        "keepalives_count", "tcp_user_timeout", "target_session_attrs",
-        "dbname",           "client_encoding",  NULL,
-    };
-    const char *const values[] = {
-        "chela", "30", "10", "3", "60000", "read-write", url, "UTF8", NULL,
-    };
-
-    return pg->connectStartParams(names, values, 1);
-}
-
-/* One step of the handshake done: wait for the next. */
-static int wait_socket(struct pg_db *db, PostgresPollingStatusType want, uint64_t deadline_ms,
-                       struct err *e)
-{
-    struct pollfd fd = { .fd = db->pg->socket(db->conn) };
-    uint64_t now = now_ms();
-    int n;
-
-    fd.events = want == PGRES_POLLING_READING ? POLLIN : POLLOUT;
-    if (now >= deadline_ms)
-        return err_set(e, ERR_UNAVAILABLE, "connect to the database: no answer in time");
-    n = poll(&fd, 1, deadline_ms - now > 60000 ? 60000 : (int)(deadline_ms - now));
-    return n < 0 && errno != EINTR ? err_sys(e, "connect to the database") : 0;
-}
-
-static int shake_hands(struct pg_db *db, uint64_t deadline_ms, struct err *e)
-{
-    PostgresPollingStatusType want = PGRES_POLLING_WRITING;
-    const char *text;
-    int r;
-
-    while (want != PGRES_POLLING_OK) {
-        if (db->pg->status(db->conn) == CONNECTION_BAD || want == PGRES_POLLING_FAILED) {
-            text = db->pg->errorMessage(db->conn);
-            return err_set(e, ERR_UNAVAILABLE, "connect to the database: %.*s", first_line(text),
-                           text);
-        }
-        r = wait_socket(db, want, deadline_ms, e);
-        if (r < 0)
-            return r;
-        want = db->pg->connectPoll(db->conn);
-    }
-    return 0;
-}
-
-/*
- * What is the same as long as the server does not crash or restart: when it was started, and its
- * own processes, which a crash of any of its sessions replaces.
- */
-static int note_life(struct pg_db *db, struct err *e)
-{
-    PGresult *result =
-        db->pg->exec(db->conn, "SELECT pg_postmaster_start_time()::text || coalesce((SELECT"
-                               " string_agg(' ' || pid, '' ORDER BY pid) FROM pg_stat_activity"
-                               " WHERE datid IS NULL AND usesysid IS NULL), '')");
-    int r = good(db, result) ? 0 : fail(db, result, "greet", e);
-
-    if (r == 0)
-        fmt_z(db->xid.life, sizeof(db->xid.life), "%.*s", (int)sizeof(db->xid.life) - 1,
-              db->pg->getvalue(result, 0, 0));
-    db->pg->clear(result);
-    return r;
-}
-
-static int greet(struct pg_db *db, struct err *e)
-{
-    const char *encoding = db->pg->parameterStatus(db->conn, "server_encoding");
-    int r;
-
-    if (db->pg->serverVersion(db->conn) < 140000)
-        return err_set(e, ERR_INVALID, "PostgreSQL 14 or newer is needed, not %d",
-                       db->pg->serverVersion(db->conn) / 10000);
-    if (!encoding || strcmp(encoding, "UTF8") != 0)
-        return err_set(e, ERR_INVALID, "the database's encoding is %s, and must be UTF8",
-                       encoding ? encoding : "unknown");
-    db->name = xasprintf("%s on %s:%s", db->pg->db(db->conn), db->pg->host(db->conn),
-                         db->pg->port(db->conn));
-    /* What is acknowledged is on the disk, whatever the server is used to. */
-    r = simple(db, "synchronous_commit",
-               "SELECT set_config('synchronous_commit', 'on', false)"
-               " WHERE current_setting('synchronous_commit') = 'off'",
-               e);
-    return r < 0 ? r : note_life(db, e);
-}
-
-int pg_db_open(const char *url, uint64_t deadline_ms, struct pg_db **ret, struct err *e)
-{
-    const struct pg_lib *pg;
-    struct pg_db *db;
-    int r;
-
-    r = pg_lib_load(&pg, e);
-    if (r == 0)
-        r = check_url(pg, url, e);
-    if (r < 0)
-        return r;
-    db = xcalloc(1, sizeof(*db));
-    db->pg = pg;
-    db->tx.run = run;
-    db->tx.script = script;
-    db->conn = start(pg, url);
-    if (!db->conn)
-        abort(); /* out of memory */
-    (void)pg->setNoticeProcessor(db->conn, swallow, NULL);
-    r = shake_hands(db, deadline_ms, e);
-    if (r == 0)
-        r = greet(db, e);
-    if (r < 0) {
-        pg_db_close(db);
-        return r;
-    }
-    metric_add(&store_metric_connections, 0, 1);
-    *ret = db;
-    return 0;
-}
-
-void pg_db_close(struct pg_db *db)
-{
-    if (!db)
-        return;
-    if (db->name)
-        metric_add(&store_metric_connections, 0, -1);
-    db->pg->finish(db->conn);
-    for (size_t i = 0; i < db->n_slots; i++)
-        free(db->slots[i].types);
-    free(db->slots);
-    free(db->name);
-    free(db);
-}
-
-bool pg_db_listening(const char *url)
-{
-    const struct pg_lib *pg;
-
-    return pg_lib_load(&pg, NULL) == 0 && pg->ping(url) == PQPING_OK;
-}
-
-const char *pg_db_name(const struct pg_db *db)
-{
-    return db->name;
 }
