@@ -206,6 +206,7 @@ static CURL *easy_new(struct http_client *c, struct http_exchange *x)
     curl_easy_setopt(h, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(h, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(h, CURLOPT_PROXY, c->proxy); /* "" also shuts the environment out */
+    curl_easy_setopt(h, CURLOPT_NOPROXY, "");     /* the same, and spares a getenv() a call */
     curl_easy_setopt(h, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     curl_easy_setopt(h, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_2TLS);
     curl_easy_setopt(h, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2);

@@ -358,6 +358,34 @@ TEST(proxies_of_the_environment_are_ignored)
     unsetenv("ALL_PROXY");
 }
 
+/* The scripted server plays the proxy, which need not resolve anything. */
+CO static int uses_proxy(struct http_client *c, struct arena *a, struct err *e)
+{
+    struct http_client_conf conf = {
+        .proxy = arena_printf(a, "http://127.0.0.1:%u", rig.port),
+    };
+    struct http_call call = rig_post(a, "/echo", "through");
+    struct http_answer answer;
+    struct http_client *proxied;
+
+    CO_CHECK(http_client_new(fiber_loop(), &conf, &proxied, e) == 0);
+    call.url = "http://agent.invalid:81/v1?x=1";
+    CO_CHECK(http_fetch(proxied, &call, a, &answer, e) == 0);
+    CO_CHECK(str_eq_z(answer.body, "through"));
+    CO_CHECK(strstr(rig.last_head, "POST http://agent.invalid:81/v1?x=1 HTTP/1.1\r\n"));
+    http_client_free(proxied);
+    return 0;
+}
+
+TEST(a_proxy_of_the_settings_is_used_whatever_the_environment_says)
+{
+    setenv("no_proxy", "*", 1);
+    setenv("NO_PROXY", "agent.invalid", 1);
+    CHECK_INT(rig_run(uses_proxy), 0);
+    unsetenv("no_proxy");
+    unsetenv("NO_PROXY");
+}
+
 struct flow {
     struct http_client *client;
     const char *path;
