@@ -14,6 +14,7 @@
 #include <sqlite3.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #define CACHE_KIB        1024       /* pages each connection keeps; malloc'ed as they come */
 #define WAL_KEEP         (16 * MIB) /* a log that grew longer is cut when it starts over */
@@ -442,7 +443,26 @@ static bool in_memory(const struct sqlite_db *db)
     return strcmp(db->path, ":memory:") == 0;
 }
 
-static int set_up(struct sqlite_db *db, struct err *e)
+/*
+ * SQLite does not wait for others when it changes the mode (they might do the same and wait for
+ * us), so when programs start at once all but one have to try again.
+ */
+static int turn_to_wal(struct sqlite_db *db, uint64_t busy_ms, struct err *e)
+{
+    const struct timespec pause = { 0, 5 * 1000000 };
+    uint64_t deadline = now_ms() + busy_ms;
+    int r;
+
+    for (;;) {
+        r = pragma_is(db, "PRAGMA journal_mode = WAL", "wal", e);
+        if (r != -ERR_UNAVAILABLE || (sqlite3_errcode(db->db) & 0xff) != SQLITE_BUSY ||
+            now_ms() >= deadline)
+            return r;
+        (void)nanosleep(&pause, NULL);
+    }
+}
+
+static int set_up(struct sqlite_db *db, uint64_t busy_ms, struct err *e)
 {
     char cache[64], keep[64];
     int r;
@@ -454,7 +474,7 @@ static int set_up(struct sqlite_db *db, struct err *e)
     if (r == 0)
         r = pragma_is(db, cache, NULL, e);
     if (r == 0 && db->mode == DB_WRITER && !in_memory(db))
-        r = pragma_is(db, "PRAGMA journal_mode = WAL", "wal", e);
+        r = turn_to_wal(db, busy_ms, e);
     if (r == 0)
         r = pragma_is(db, "PRAGMA synchronous = FULL", NULL, e);
     if (r == 0)
@@ -537,7 +557,7 @@ int sqlite_db_open(const char *path, enum sqlite_mode mode, uint64_t busy_ms,
     db->tx.script = script;
     r = open_handle(db, busy_ms, e);
     if (r == 0)
-        r = set_up(db, e);
+        r = set_up(db, busy_ms, e);
     if (r == 0)
         r = check(db, e);
     if (r < 0) {
