@@ -103,7 +103,7 @@ void http_exchange_close(struct http_exchange *x); /* NULL is fine */
 struct str http_answer_header(const struct http_answer *a, const char *name);
 
 /*
- * Retry-After (RFC 9110 §10.2.3): delta-seconds or an HTTP-date in any of its three forms; milliseconds from now, 0 when
- * absent or unreadable, at most 24 h. Pure.
+ * Retry-After (RFC 9110 §10.2.3): delta-seconds or an HTTP-date in any of its three forms;
+ * milliseconds from now, 0 when absent or unreadable, at most 24 h. Pure.
  */
 long long retry_after_parse(struct str value, int64_t now_wall_us);

@@ -40,8 +40,7 @@ static bool from_asctime(struct str s, char out[IMF_SIZE])
     return true;
 }
 
-/* "Sunday, 06-Nov-94 08:49:37 GMT" (RFC 850). The century is the one that makes it least far off.
- */
+/* "Sunday, 06-Nov-94 08:49:37 GMT" (RFC 850): of two centuries the one that is less far off. */
 static bool from_rfc850(struct str s, int64_t now_wall_us, char out[IMF_SIZE])
 {
     long long year, this_year = 1970 + now_wall_us / 1000000 / 31556952;
