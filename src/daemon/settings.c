@@ -109,6 +109,9 @@ static int check_token(const char *name, const char *token, struct err *e)
         if (str_eq_nocase(str_of(token), str_of(placeholders[i])))
             return err_set(e, ERR_INVALID, "%s is the placeholder '%s': set a real secret", name,
                            placeholders[i]);
+    if (!str_eq(str_trim(str_of(token)), str_of(token)) || strpbrk(token, "\t\r\n"))
+        return err_set(e, ERR_INVALID,
+                       "%s has blanks around it or a tab in it: no header carries that", name);
     if (strlen(token) < 8)
         return err_set(e, ERR_INVALID, "%s has fewer than 8 characters: use a longer secret", name);
     if (strlen(token) < 24)
@@ -126,6 +129,7 @@ int settings_check(const struct settings *s, struct err *e)
         { "auth.gateway_auth_token", s->gateway_auth_token },
         { "auth.gateway_token", s->gateway_token },
         { "auth.hub_token", s->hub_token },
+        { "auth.encryption_key", s->encryption_key },
     };
     int r;
 

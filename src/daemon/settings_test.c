@@ -56,8 +56,11 @@ TEST(the_first_of_two_variables_wins)
 
 TEST(placeholders_and_short_tokens_are_refused)
 {
-    static const char *const bad[] = { "AUTH_TOKEN=undefined", "AUTH_TOKEN=Changeme",
-                                       "GATEWAY_AUTH_TOKEN=null", "HUB_ADMIN_TOKEN=short" };
+    static const char *const bad[] = {
+        "AUTH_TOKEN=undefined",  "AUTH_TOKEN=Changeme",         "GATEWAY_AUTH_TOKEN=null",
+        "HUB_ADMIN_TOKEN=short", "AUTH_TOKEN=                ", "GATEWAY_TOKEN=0123456789abcdef\n",
+        "ENCRYPTION_KEY=x"
+    };
 
     for (size_t i = 0; i < LEN(bad); i++) {
         const char *const env[] = { bad[i], NULL };
