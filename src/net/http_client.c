@@ -18,7 +18,9 @@
 #include "base/str.h"
 #include "net/http_client_int.h"
 
-#define SPARE_MAX 256
+#define SPARE_MAX   256
+#define SPARE_QUIET 8     /* kept for good */
+#define TRIM_MS     10000 /* what is not used for so long is given back */
 
 /* --- events --- */
 
@@ -235,6 +237,8 @@ struct http_exchange *http_exchange_take(struct http_client *c)
     if (x) {
         c->spare = x->next;
         c->n_spare--;
+        if (c->n_spare < c->low_spare)
+            c->low_spare = c->n_spare;
         x->next = NULL;
         return x;
     }
@@ -262,6 +266,29 @@ void http_exchange_remove(struct http_exchange *x)
     }
 }
 
+static void watch_spares(struct http_client *c)
+{
+    c->trimming = c->n_spare > SPARE_QUIET;
+    c->low_spare = c->n_spare;
+    if (c->trimming)
+        loop_timer_set(c->trim, deadline_in((long long)c->trim_ms));
+}
+
+/* Free as many as have lain idle since the last look. */
+static void on_trim(void *arg)
+{
+    struct http_client *c = arg;
+
+    for (unsigned n = c->low_spare; n > 0 && c->n_spare > SPARE_QUIET; n--) {
+        struct http_exchange *x = c->spare;
+
+        c->spare = x->next;
+        c->n_spare--;
+        exchange_free(x);
+    }
+    watch_spares(c);
+}
+
 void http_exchange_give(struct http_exchange *x)
 {
     struct http_client *c = x->client;
@@ -277,6 +304,8 @@ void http_exchange_give(struct http_exchange *x)
     x->next = c->spare;
     c->spare = x;
     c->n_spare++;
+    if (!c->trimming)
+        watch_spares(c);
 }
 
 /* --- the client --- */
@@ -306,6 +335,8 @@ int http_client_new(struct loop *loop, const struct http_client_conf *conf,
     c->unix_dir_fd = -1;
     c->timer_due = c->timer_set = DEADLINE_NONE;
     c->timer = loop_timer_new(loop, on_timer, c);
+    c->trim = loop_timer_new(loop, on_trim, c);
+    c->trim_ms = TRIM_MS;
     curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, want_socket);
     curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, c);
     curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, want_timer);
@@ -330,6 +361,7 @@ void http_client_free(struct http_client *c)
         watch_free(c, (int)fd);
     free(c->watches);
     loop_timer_free(c->timer);
+    loop_timer_free(c->trim);
     free(c->proxy);
     free(c->ca_file);
     free(c->unix_path);

@@ -38,7 +38,10 @@ struct http_client {
     struct http_watch **watches;   /* by descriptor */
     size_t n_watches;
     struct http_exchange *spare; /* free ones, newest first */
-    unsigned n_spare;
+    unsigned n_spare, low_spare; /* the fewest since trimming was last looked at */
+    struct loop_timer *trim;     /* gives back what a burst has left; runs while there is much */
+    bool trimming;
+    uint64_t trim_ms;
     const struct outbound_policy *policy;
     char *proxy, *ca_file;
     long per_host;

@@ -8,6 +8,7 @@
 
 #include "base/fiber.h"
 #include "base/str.h"
+#include "net/http_client_int.h"
 #include "net/http_client_rig.h"
 #include "net/stream.h"
 #include "test.h"
@@ -456,6 +457,21 @@ CO static int many(struct http_client *c, struct arena *a, struct err *e)
 TEST(two_hundred_at_once_share_the_connections_of_a_host)
 {
     CHECK_INT(rig_run(many), 0);
+}
+
+CO static int bursts(struct http_client *c, struct arena *a, struct err *e)
+{
+    c->trim_ms = 20;
+    CO_CHECK(many(c, a, e) == 0);
+    for (int i = 0; i < 500 && c->n_spare > 8; i++)
+        CO_CHECK(fiber_sleep(10, e) == 0);
+    CO_CHECK(c->n_spare == 8);
+    return 0;
+}
+
+TEST(memory_of_a_burst_is_given_back)
+{
+    CHECK_INT(rig_run(bursts), 0);
 }
 
 /* One place: a call that hangs has it, the others wait; two give up, the third gets it. */

@@ -64,15 +64,15 @@ const struct stream_addr *stream_peer(const struct stream *s);
 int listen_tcp(const char *host, unsigned short port, int backlog, int *ret_fd,
                unsigned short *ret_port, struct err *e) MUST_CHECK;
 int listen_unix(const char *path, int *ret_fd, struct err *e)
-    MUST_CHECK;                          /* 0600; replaces a dead socket only */
+    MUST_CHECK; /* 0600; replaces a dead socket only */
 
 /*
  * The address of a unix socket. A path longer than sun_path is reached through its directory,
  * which *ret_dir_fd then holds open (else -1): keep it until bind or connect has been done.
  */
 struct sockaddr_un;
-int unix_addr_of(const char *path, struct sockaddr_un *ret, int *ret_dir_fd,
-                 struct err *e) MUST_CHECK;
+int unix_addr_of(const char *path, struct sockaddr_un *ret, int *ret_dir_fd, struct err *e)
+    MUST_CHECK;
 
 bool addr_is_loopback(const char *host); /* literal or "localhost" */
 
