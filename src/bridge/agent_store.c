@@ -222,6 +222,7 @@ CO static int put(struct bridge *b, struct agent *agent, struct agent_entry **re
         return r;
     }
     *ret = agents_put(&b->agents, agent, p.position, &b->tracker);
+    (*ret)->tracked->trial_ms = 0; /* who changed it has probably repaired it: try it at once */
     return 0;
 }
 

@@ -21,6 +21,8 @@
 #include "bridge/metrics.h"
 #include "bridge/session.h"
 
+enum { RESULT_DEPTH = 8 };
+
 struct flow {
     struct bridge *b;
     const struct call_request *req;
@@ -347,32 +349,75 @@ CO static int flush_health(struct flow *f, struct err *e)
     return 0; /* else the flusher tries again */
 }
 
-/* 0 with the result, or the outcome of the turn's beginning. */
-CO static int run_turn(struct flow *f, struct lane *lane, struct err *e)
+/*
+ * The key has a result: it is the answer, to the letter. Who listens to a stream gets its text as
+ * one piece. Of another outcome there is nothing to take.
+ */
+CO static int take_recorded(struct flow *f, struct err *e)
 {
+    const struct call_sink *sink = f->req->sink;
+    struct str text, agent;
+    json_t *result;
     int r;
 
+    if (f->turn.outcome != TURN_RECORDED)
+        return 0;
+    f->ret->text = f->turn.recorded;
+    r = json_parse(f->turn.recorded, RESULT_DEPTH, f->a, &result, NULL, e);
+    if (r < 0)
+        return err_wrap(e, "recorded result");
+    text = json_member_str(result, "response");
+    agent = json_member_str(result, "agent_name");
+    f->ret->success = json_is_true(json_object_get(result, "success"));
+    if (!sink || !text.n)
+        return 0;
+    r = sink->begin ? sink->begin(sink->arg, e) : 0;
+    return r < 0 ? r : sink->delta(sink->arg, agent, text, e);
+}
+
+/* Commit 1. *ret_go: there is something to ask. */
+CO static int begin_turn(struct flow *f, struct lane *lane, bool *ret_go, struct err *e)
+{
+    struct bridge *b = f->b;
+    int r = 0;
+
+    *ret_go = true;
     prepare_turn(f);
-    if (f->turn.session_id.n || f->turn.key.n) {
-        r = turn_begin(f->b->store, &f->turn, e);
-        if (r < 0)
-            return r;
-        f->ret->text = f->turn.recorded;
-        if (f->turn.outcome != TURN_BEGUN)
-            return 0;
-        f->b->n_sessions += f->turn.created;
+    if (f->turn.session_id.n || f->turn.key.n)
+        r = turn_begin(b->store, &f->turn, e);
+    if (r < 0)
+        return r;
+    if (f->turn.outcome != TURN_BEGUN) {
+        *ret_go = false;
+        return take_recorded(f, e);
     }
     if (lane) {
         lane->sid = f->turn.sid;
         lane->seq = f->turn.seq;
     }
-    if (f->turn.created && f->b->n_sessions > f->b->conf->sessions_max) {
-        r = sessions_drop_surplus(f->b, e);
-        if (r < 0)
-            return r;
+    b->n_sessions += f->turn.created;
+    if (!f->turn.created || b->n_sessions <= b->conf->sessions_max)
+        return 0;
+    r = sessions_drop_surplus(b, e);
+    if (r < 0 && r != -ERR_CANCELED) {
+        log_warn("sessions over the bound are not dropped", "error", LOG_ERR(e));
+        return 0; /* the question is stored: the call goes on, the next one tries again */
     }
-    if (f->req->sink && f->req->sink->begin) {
-        r = f->req->sink->begin(f->req->sink->arg, e);
+    return r;
+}
+
+/* 0 with the result, or with the outcome of the turn's beginning. */
+CO static int run_turn(struct flow *f, struct lane *lane, struct err *e)
+{
+    const struct call_sink *sink = f->req->sink;
+    bool go;
+    int r;
+
+    r = begin_turn(f, lane, &go, e);
+    if (r < 0 || !go)
+        return r;
+    if (sink && sink->begin) {
+        r = sink->begin(sink->arg, e);
         if (r < 0)
             return r;
     }
@@ -381,7 +426,7 @@ CO static int run_turn(struct flow *f, struct lane *lane, struct err *e)
         .session_id = f->req->session_id,
         .earlier = f->turn.earlier,
         .n_earlier = f->turn.n_earlier,
-        .stream = f->req->sink != NULL,
+        .stream = sink != NULL,
     };
     r = run_chain(f, e);
     if (r == 0)
@@ -419,10 +464,10 @@ CO static int unknown_agent(struct flow *f, struct err *e)
         prepare_turn(f);
         f->turn.session_id = STR("");
         r = turn_begin(f->b->store, &f->turn, e);
-        if (r < 0 || f->turn.outcome != TURN_BEGUN) {
-            f->ret->text = f->turn.recorded;
+        if (r < 0)
             return r;
-        }
+        if (f->turn.outcome != TURN_BEGUN)
+            return take_recorded(f, e);
     }
     f->ret->error =
         str_of(arena_printf(f->a, "Agent '" STR_FMT "' not registered", STR_ARG(f->req->agent)));
@@ -432,7 +477,7 @@ CO static int unknown_agent(struct flow *f, struct err *e)
 
 static void count(const struct flow *f, int r)
 {
-    unsigned label = r < 0             ? METRIC_CALL_CANCELED
+    unsigned label = r < 0             ? METRIC_CALL_ABORTED
                      : f->ret->success ? METRIC_CALL_SUCCESS
                                        : METRIC_CALL_FAILURE;
 

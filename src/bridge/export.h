@@ -26,8 +26,8 @@ CO int export_open(struct bridge *b, struct export *ret, struct err *e) MUST_CHE
 void export_close(struct export *x);
 
 /* Into a file of mode 0600, by a temporary one beside it and a rename. */
-CO int export_to_file(struct bridge *b, const char *path, long long *ret_n,
-                      struct err *e) MUST_CHECK;
+CO int export_to_file(struct bridge *b, const char *path, long long *ret_n, struct err *e)
+    MUST_CHECK;
 
 /*
  * Read such a file: everything is checked first, then all sessions go in, in one transaction, in

@@ -7,9 +7,9 @@
 struct metric bridge_m_calls = {
     .name = "chela_bridge_calls_total",
     .kind = METRIC_COUNTER,
-    .help = "Calls by outcome.",
+    .help = "Calls by outcome; aborted: the caller left, or the store was away.",
     .label = "outcome",
-    .values = { "success", "failure", "canceled" },
+    .values = { "success", "failure", "aborted" },
 };
 struct metric bridge_m_attempts = {
     .name = "chela_bridge_attempts_total",

@@ -8,4 +8,4 @@
 extern struct metric bridge_m_calls, bridge_m_attempts, bridge_m_call_time, bridge_m_agents,
     bridge_m_sessions, bridge_m_running, bridge_m_swept;
 
-enum { METRIC_CALL_SUCCESS, METRIC_CALL_FAILURE, METRIC_CALL_CANCELED };
+enum { METRIC_CALL_SUCCESS, METRIC_CALL_FAILURE, METRIC_CALL_ABORTED };

@@ -119,9 +119,11 @@ static int health(struct http_req *req, struct err *e)
 
 static int metrics(struct http_req *req, struct err *e)
 {
+    const struct daemon *d = req->room;
     struct buf text;
     int r;
 
+    bridge_gauges(d->bridge);
     buf_init(&text, 1 * MIB);
     r = metric_print(&text, e);
     if (r == 0)
