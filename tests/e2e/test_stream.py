@@ -84,6 +84,16 @@ def test_an_agent_that_does_not_stream_gives_one_delta(daemon, make_agent, api):
     assert events[-1][1]["response"] == "whole"
 
 
+def test_a_recorded_result_is_told_again_as_one_delta(daemon, make_agent):
+    agent = make_agent(act.sse(act.messages_events(TEXTS)))
+    name, headers = daemon.register(agent, unique("agent")), {"Idempotency-Key": unique("key")}
+    first = stream(daemon, name, headers=headers)
+    again = stream(daemon, name, headers=headers)
+    assert deltas(again) == ["".join(TEXTS)]
+    assert again[-1] == first[-1]
+    assert len(agent.requests) == 1
+
+
 def test_the_session_holds_the_joined_text(daemon, make_agent):
     name = daemon.register(make_agent(act.sse(act.messages_events(TEXTS))), unique("agent"))
     session = unique("session")
