@@ -35,6 +35,7 @@ enum {
     REQUEST_MAX = 1024,
     EVENTS = 256,
     SESSIONS_PER_CALLER = 4, /* of the mix; bounds what the server has to keep */
+    PATIENCE_S = 60,         /* for answers that are missing at the end */
 };
 
 enum kind { RAW, PLAIN, SESSION, FALLBACK, STREAM, DELETE, KIND_N };
@@ -46,6 +47,7 @@ struct caller {
     unsigned index;
     uint64_t turn, sent_ns;
     enum kind kind;
+    bool waits; /* for an answer */
     size_t request_len, len;
     char request[REQUEST_MAX];
     char *answer; /* ANSWER_MAX bytes */
@@ -221,6 +223,7 @@ static void caller_send(struct load *load, struct caller *c)
     next_request(load, c);
     load->started++;
     load->waiting++;
+    c->waits = true;
     c->turn++;
     c->len = 0;
     c->sent_ns = now_ns();
@@ -335,7 +338,16 @@ static void caller_read(struct load *load, struct caller *c)
         caller_connect(load, c);
     }
     load->waiting--;
+    c->waits = false;
     caller_next(load, c);
+}
+
+static void note_missing(struct load *load)
+{
+    for (unsigned i = 0; i < load->n_callers; i++) {
+        if (load->callers[i].waits)
+            note_error(load, &load->callers[i], "no answer");
+    }
 }
 
 static void load_run(struct load *load)
@@ -356,6 +368,10 @@ static void load_run(struct load *load)
             caller_read(load, events[i].data.ptr);
         if (now_ns() >= load->until_ns)
             load->stopping = true;
+        if (now_ns() >= load->until_ns + PATIENCE_S * 1000000000ull) {
+            note_missing(load);
+            break;
+        }
         if (load->n_idle)
             idle_wake(load);
     }
