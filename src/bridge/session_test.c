@@ -251,8 +251,7 @@ CO static int context(struct bench *t, struct err *e)
     CO_CHECK(turn.n_earlier == 2);
     CO_CHECK(str_eq_z(turn.earlier[0].content, "two") && str_eq_z(turn.earlier[0].role, "user"));
     CO_CHECK(str_eq_z(turn.earlier[1].content, "r2"));
-    turn.context_bytes =
-        4; /* "r2" fits, "two" does not: no holes, and no answer without question */
+    turn.context_bytes = 2; /* the newest, "two", does not fit: there are no holes */
     CO_CHECK(turn_begin(t->store, &turn, e) == 0);
     CO_CHECK(turn.n_earlier == 0);
     return 0;
