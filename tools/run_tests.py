@@ -133,7 +133,8 @@ def e2e(store, extra=(), times=1):
     def suite(run, timeout):
         passed, failed, text = 0, 0, ""
         for _ in range(times):
-            more = count_pytest(run, f"e2e-{store}", timeout / times, ["tests/e2e", f"--store={store}", *extra])
+            more = count_pytest(run, f"e2e-{store}", timeout / times,
+                                ["tests/e2e", "-n", "2", f"--store={store}", *extra])
             passed, failed, text = passed + more[0], failed + more[1], more[2] if more[1] or not text else text
         return passed, failed, text
     return suite
