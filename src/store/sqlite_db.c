@@ -36,7 +36,7 @@ struct sqlite_db {
     struct slot *slots;
     size_t n_slots, used;
     sqlite3_stmt *verbs[VERB_VERBS];
-    int wal_pages;
+    int wal_pages, wal_moved; /* in the log; how many the last checkpoint has seen */
     bool damaged;
 };
 
@@ -367,19 +367,22 @@ static int note_wal(void *arg, sqlite3 *handle, const char *schema, int pages)
     struct sqlite_db *db = arg;
 
     db->wal_pages = pages;
+    if (pages < db->wal_moved) /* the log has begun anew */
+        db->wal_moved = 0;
     return SQLITE_OK;
 }
 
 int sqlite_db_wal_pages(const struct sqlite_db *db)
 {
-    return db->wal_pages;
+    return db->wal_pages - db->wal_moved;
 }
 
 void sqlite_db_checkpoint(struct sqlite_db *db)
 {
-    /* What cannot be moved now, for a reader's sake or a full disk's, is moved next time. */
+    /* What cannot be moved now, for a reader's sake or a full disk's, is moved with what follows.
+     */
     (void)sqlite3_wal_checkpoint_v2(db->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
-    db->wal_pages = 0;
+    db->wal_moved = db->wal_pages;
 }
 
 void sqlite_db_extend_wal(struct sqlite_db *db, long long bytes)

@@ -52,7 +52,7 @@ bool sqlite_db_open_tx(const struct sqlite_db *db);
 /* Was the file found to be damaged? Nothing may be written to it any more. */
 bool sqlite_db_damaged(const struct sqlite_db *db);
 
-/* Pages in the write-ahead log after the last commit, and moving them to the database file. */
+/* Pages in the write-ahead log since the last checkpoint, which moves them to the database file. */
 int sqlite_db_wal_pages(const struct sqlite_db *db);
 void sqlite_db_checkpoint(struct sqlite_db *db);
 

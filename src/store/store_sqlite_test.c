@@ -396,6 +396,53 @@ TEST(a_damaged_page_is_found_at_the_start)
     fixture_leave();
 }
 
+static int put_many_body(struct store_tx *tx, void *arg, struct err *e)
+{
+    int r = 0;
+
+    for (int64_t n = 1; r == 0 && n <= 10000; n++) {
+        struct put put = { n, 1000 };
+
+        r = put_body(tx, &put, e);
+    }
+    return r;
+}
+
+static int scan_body(struct store_tx *tx, void *arg, struct err *e)
+{
+    static const struct sql scan = { "scan", "SELECT sum(length(b)) FROM t", NULL };
+
+    return store_exec(tx, &scan, e);
+}
+
+static int meet_damage(struct fixture *f, struct err *e)
+{
+    struct put put = { 20000, 1 };
+
+    CHILD_CHECK(store_read(f->s, scan_body, NULL, e) == -ERR_UNAVAILABLE);
+    CHILD_CHECK(strstr(e->msg, "test.db' is damaged"));
+    CHILD_CHECK(store_do(f->s, put_body, &put, e) == -ERR_UNAVAILABLE); /* not a byte more */
+    CHILD_CHECK(strstr(e->msg, "restore a backup"));
+    CHILD_CHECK(store_ping(f->s, e) < 0);
+    CHILD_CHECK(!store_ok(f->s));
+    return 0;
+}
+
+TEST(damage_found_later_ends_all_work)
+{
+    struct store_conf conf = conf_of(fixture_file());
+    struct store *s;
+    struct err e;
+
+    CHECK_INT(store_open(NULL, &conf, &s, &e), 0);
+    CHECK_INT(store_do_now(s, put_many_body, NULL, &e), 0);
+    store_close(s);
+    scribble(4096L * 1500, 4096); /* the file is too long to be read whole at the start */
+    if (fixture_run(&conf, meet_damage, NULL, &e) < 0)
+        CHECK_STR(e.msg, "");
+    fixture_leave();
+}
+
 TEST(a_directory_that_is_not_there_is_an_error_that_names_it)
 {
     struct store_conf conf = conf_of("sqlite:/nowhere/at/all.db");
