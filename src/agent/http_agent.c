@@ -107,19 +107,31 @@ static const struct shape health_shape = SHAPE(struct health_out, "AgentHealth",
 /* A string, or the texts of an array of {"type":"text","text":...} blocks. */
 static const char *content_text(const json_t *content, struct arena *a)
 {
-    const char *text = NULL;
     const json_t *block;
-    size_t i;
+    size_t i, n = 0;
+    bool any = false;
+    char *text, *end;
 
     if (json_is_string(content))
         return json_string_value(content);
     json_array_foreach(content, i, block)
     {
-        const char *part = json_string_value(json_object_get(block, "text"));
+        const json_t *part = json_object_get(block, "text");
 
-        if (part)
-            text = text ? arena_printf(a, "%s%s", text, part) : part;
+        any |= json_is_string(part);
+        n += json_string_length(part);
     }
+    if (!any)
+        return NULL;
+    text = end = arena_alloc(a, n + 1);
+    json_array_foreach(content, i, block)
+    {
+        const json_t *part = json_object_get(block, "text");
+
+        if (json_is_string(part))
+            end = mempcpy(end, json_string_value(part), json_string_length(part));
+    }
+    *end = '\0';
     return text;
 }
 
@@ -280,6 +292,8 @@ static CO int run_command(struct http_agent *agent, struct http_req *req, struct
         return r;
     if (!utf8_valid(buf_str(&out).p, buf_str(&out).n))
         return err_set(e, ERR_INTERNAL, "the command's output is not valid UTF-8");
+    if (out.n && memchr(buf_str(&out).p, 0, out.n))
+        return err_set(e, ERR_INTERNAL, "the command's output holds a NUL byte");
     *ret = arena_str(req->arena, buf_str(&out));
     while (ret->n && ret->p[ret->n - 1] == '\n')
         ret->n--;
@@ -306,14 +320,20 @@ static CO int answer(struct http_req *req, struct str *ret, struct err *e)
 /* The caller runs this command: unlike elsewhere the text of its failure is meant for it. */
 static void fail_openly(struct http_req *req, const struct err *e)
 {
-    json_t *body = json_pack("{s:s}", "error", e->msg);
-    struct str text;
+    struct buf body;
     struct err lost;
+    int r;
 
+    buf_init(&body, 64 * KIB);
+    r = buf_add_z(&body, "{\"error\":", &lost);
+    if (r == 0)
+        r = json_write_str(&body, str_of(e->msg), &lost); /* whatever bytes the command said */
+    if (r == 0)
+        r = buf_add_z(&body, "}", &lost);
     req->status = 500;
-    if (body && json_text(body, 64 * KIB, req->arena, &text, &lost) == 0)
-        http_reply_text(req, 500, "application/json", text);
-    json_decref(body);
+    if (r == 0)
+        http_reply_text(req, 500, "application/json", arena_str(req->arena, buf_str(&body)));
+    buf_done(&body);
 }
 
 static CO int messages(struct http_req *req, struct err *e)
@@ -400,13 +420,13 @@ static int authenticate(struct http_req *req, const struct stream_addr *peer, vo
     return 0;
 }
 
-/* Without a token only what no web page can send: a page's own name never resolves to an address
- * literal. */
 static bool host_allowed(struct str host, const struct stream_addr *peer, void *arg)
 {
     return true;
 }
 
+/* Without a token no web page may call, and with each POST, which alone runs the command, pages
+ * send an Origin: another site's as well as one whose name was made to resolve to us. */
 static bool origin_allowed(struct str origin, void *arg)
 {
     const struct http_agent *agent = arg;

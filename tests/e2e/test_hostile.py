@@ -17,6 +17,7 @@ import chelad
 import pytest
 from rawhttp import Connection, ask
 from starter import Starter
+from test_agent_program import agent  # noqa: F401 (a fixture)
 from wait import eventually, together, unique
 
 GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -639,3 +640,24 @@ def test_a_stream_that_never_pauses_leaves_others_their_turns(daemon, make_agent
         assert worst_latency(daemon, 1) < 0.5
         reader.join()
     assert answers[0].body.count(b"event: delta") == 160_000
+
+
+# The program that makes a command an agent.
+
+def test_a_prompt_of_very_many_blocks_costs_no_more_than_its_length(agent):
+    program = agent("cat")
+    began = time.monotonic()
+    answer = program.ask([{"type": "text", "text": "x"}] * 100_000)
+    assert answer.json()["content"] == "x" * 100_000
+    assert time.monotonic() - began < 5
+    status = open(f"/proc/{program.process.pid}/status").read()
+    assert int(status.split("RssAnon:")[1].split()[0]) < 1_000_000
+
+
+@pytest.mark.parametrize("command, reason", [
+    (r"printf 'a\000b'", "NUL"), (r"printf '\377'", "UTF-8"),
+    (r"printf 'why \377' >&2; exit 3", "status 3: why"), ("kill -9 $$", "137")])
+def test_output_that_is_no_text_is_a_failure_that_says_why(agent, command, reason):
+    answer = agent("sh", "-c", command).ask()
+    assert answer.status_code == 500
+    assert reason in answer.json()["error"]
