@@ -64,8 +64,8 @@ struct load {
     uint64_t sum_ns, max_ns;
     uint64_t histogram[BUCKETS];
     struct caller *callers;
-    struct caller **idle; /* paced callers waiting for their turn */
-    unsigned n_idle;
+    struct caller **idle; /* paced callers waiting for their turn: a ring of n_callers */
+    unsigned first_idle, n_idle;
     char first_error[256];
 };
 
@@ -238,7 +238,7 @@ static void caller_next(struct load *load, struct caller *c)
     double passed_s = (double)(now_ns() - load->begin_ns) / 1e9;
 
     if (load->rate > 0 && (double)load->started >= passed_s * load->rate)
-        load->idle[load->n_idle++] = c;
+        load->idle[(load->first_idle + load->n_idle++) % load->n_callers] = c;
     else
         caller_send(load, c);
 }
@@ -247,8 +247,13 @@ static void idle_wake(struct load *load)
 {
     double due = (double)(now_ns() - load->begin_ns) / 1e9 * load->rate;
 
-    while (load->n_idle && (double)load->started < due && !load->stopping)
-        caller_send(load, load->idle[--load->n_idle]);
+    while (load->n_idle && (double)load->started < due && !load->stopping) {
+        struct caller *c = load->idle[load->first_idle];
+
+        load->first_idle = (load->first_idle + 1) % load->n_callers;
+        load->n_idle--;
+        caller_send(load, c);
+    }
 }
 
 static enum body body_kind(const char *head, size_t n, size_t *ret_length)
@@ -319,6 +324,15 @@ static void answer_count(struct load *load, const struct caller *c, const char *
         load->max_ns = took;
 }
 
+/* A server may close a connection that was idle between paced calls: that is no error. */
+static void caller_lost(struct load *load, struct caller *c)
+{
+    if (c->waits)
+        note_error(load, c, "connection lost");
+    close(c->fd);
+    caller_connect(load, c);
+}
+
 static void caller_read(struct load *load, struct caller *c)
 {
     ssize_t n = recv(c->fd, c->answer + c->len, ANSWER_MAX - 1 - c->len, 0);
@@ -333,10 +347,10 @@ static void caller_read(struct load *load, struct caller *c)
             return;
         answer_count(load, c, body);
     } else {
-        note_error(load, c, "connection lost");
-        close(c->fd);
-        caller_connect(load, c);
+        caller_lost(load, c);
     }
+    if (!c->waits)
+        return;
     load->waiting--;
     c->waits = false;
     caller_next(load, c);
