@@ -33,7 +33,7 @@ static const struct refused {
     { { { 0xff }, 8 },                     "multicast address" },
     { { { 0 }, 128 },                      "unspecified address" },
     { { { 0xfd, 0x20, 0x00, 0xce, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0x54 }, 128 }, "metadata address" },
-    { { { 0xfd, 0x00, 0x0e, 0xc2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0x54 }, 128 }, "metadata address" },
+    { { { 0xfd, 0x00, 0x0e, 0xc2 }, 32 },   "metadata address" }, /* EC2: ::254, and credentials of pods at ::23 */
 };
 
 /* Where IPv6 carries IPv4, and at which byte. */

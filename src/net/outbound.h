@@ -3,7 +3,7 @@
  * net/outbound.h — which addresses calls may go to (SSRF rule). Pure.
  *
  * Refused unless an allow row covers them: link-local (169.254/16, fe80::/10, which hold the cloud
- * metadata services), known metadata addresses elsewhere (fd00:ec2::254, fd20:ce::254,
+ * metadata services), known metadata addresses elsewhere (fd00:ec2::/32, fd20:ce::254,
  * 100.100.100.200, 168.63.129.16, 192.0.0.192), multicast, broadcast, unspecified (0.0.0.0/8, ::),
  * and IPv4 in IPv6 clothes of any of those (mapped, translated, 6to4, NAT64). Loopback and private
  * ranges are allowed: that is where agents live. A deny row always wins.

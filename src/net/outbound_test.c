@@ -42,6 +42,7 @@ TEST(default_policy_refuses_metadata_and_odd_addresses)
         "febf::1",
         "ff02::1",
         "fd00:ec2::254",
+        "fd00:ec2::23",
         "::ffff:169.254.169.254",
         "::ffff:0.0.0.0",
         "::169.254.169.254",
