@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * base/json.c — parsing. json_scan.c decides whether a text is acceptable and explains why not;
- * json_build.c then builds the document, so a refusal by it means that the two disagree.
+ * jansson then builds the document, so a refusal by jansson means that the two disagree.
  */
 #include "base/json.h"
 
 #include "base/json_int.h"
 #include "base/log.h"
 
-/* jansson reports lack of memory as a failure; ours aborts, like every small allocation. */
+/* jansson reports lack of memory as a parse error; ours aborts, like every small allocation. */
 __attribute__((constructor)) static void use_xmalloc(void)
 {
     json_set_alloc_funcs(xmalloc, free);
@@ -23,20 +23,24 @@ int json_parse(struct str text, size_t max_depth, struct arena *a, json_t **ret,
                struct json_fail *fail, struct err *e)
 {
     struct json_fail unseen;
+    json_error_t error;
     json_t *document;
+    size_t n_big = 0;
     int r;
 
     if (!fail)
         fail = &unseen;
-    r = json_scan(text, max_depth, fail, e);
+    r = json_scan(text, max_depth, &n_big, fail, e);
     if (r < 0)
         return r;
+    if (n_big > 0)
+        text = json_widen(text, n_big, a);
 
-    document = json_build(text);
+    document = json_loadb(text.p, text.n, JSON_DECODE_ANY, &error);
     if (!document) {
-        log_error("bug: a JSON text that was found good cannot be built");
+        log_error("bug: jansson refuses a JSON text", "why", LOG_STR(error.text));
         *fail = (struct json_fail){ .kind = JSON_FAIL_SYNTAX, .text = "Expecting value" };
-        return err_set(e, ERR_INVALID, "%s", fail->text);
+        return err_set(e, ERR_INVALID, "%s", error.text);
     }
     arena_on_free(a, drop, document);
     *ret = document;

@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * base/json_scan.c — tells whether a text is JSON, before json_build() makes a document of it.
+ * base/json_scan.c — tells whether a text is JSON, before jansson builds anything from it.
  *
  * One pass without recursion: a bit per open bracket says whether it is an object. Refusing here
- * bounds the recursion there, and lets clients of the original VPS integration see the words and
- * offsets they know, those of Python's json module. Where that module accepts more (NaN, lone
- * surrogates, \u0000), so does not this.
+ * and not in jansson bounds the depth of jansson's recursion, and lets clients of the original
+ * VPS integration see the words and offsets they know, those of Python's json module. Where that
+ * module accepts more (NaN, lone surrogates, \u0000), so does not this.
  */
+#include <limits.h>
 #include <math.h>
 
 #include "base/json_int.h"
 
 struct scan {
     const char *start, *p, *end;
-    size_t depth, max_depth, values;
+    size_t depth, max_depth, values, big;
     unsigned char is_object[JSON_DEPTH_LIMIT / 8 + 1];
     struct json_fail *fail;
     struct err *e;
@@ -122,7 +123,9 @@ static bool is_finite(const char *p, size_t n)
 /* s->p is at a digit or a minus. */
 static int scan_number(struct scan *s)
 {
-    const char *start = s->p, *at = s->p + (*s->p == '-'), *digits = at, *exponent;
+    const char *start = s->p, *digits = s->p + (*s->p == '-'), *at = digits, *exponent;
+    bool whole = true;
+    long long value;
 
     if (!is_digit(s, at))
         return fail_at(s, start, JSON_FAIL_SYNTAX, "Expecting value");
@@ -133,6 +136,7 @@ static int scan_number(struct scan *s)
             at++;
     exponent = at;
     if (at < s->end && *at == '.' && is_digit(s, at + 1)) {
+        whole = false;
         for (exponent = at + 1; is_digit(s, exponent);)
             exponent++;
     }
@@ -142,11 +146,17 @@ static int scan_number(struct scan *s)
         if (exponent < s->end && (*exponent == '+' || *exponent == '-'))
             exponent++;
         if (is_digit(s, exponent)) {
+            whole = false;
             while (is_digit(s, exponent))
                 exponent++;
             s->p = exponent;
         }
     }
+
+    if (whole && s->p - digits > 18 &&
+        int_parse((struct str){ start, (size_t)(s->p - start) }, LLONG_MIN, LLONG_MAX, &value,
+                  NULL) < 0)
+        s->big++;
     if ((s->p != at || at - digits > 300) && !is_finite(start, (size_t)(s->p - start)))
         return fail_at(s, start, JSON_FAIL_NUMBER,
                        "Out of range float values are not JSON compliant");
@@ -308,7 +318,8 @@ static int scan_all(struct scan *s)
     return 0;
 }
 
-int json_scan(struct str text, size_t max_depth, struct json_fail *fail, struct err *e)
+int json_scan(struct str text, size_t max_depth, size_t *ret_big, struct json_fail *fail,
+              struct err *e)
 {
     struct scan s = {
         .start = text.p,
@@ -319,6 +330,7 @@ int json_scan(struct str text, size_t max_depth, struct json_fail *fail, struct 
         .e = e,
     };
     size_t step;
+    int r;
 
     if (text.n == 0) {
         s.start = s.p = s.end = "";
@@ -329,5 +341,50 @@ int json_scan(struct str text, size_t max_depth, struct json_fail *fail, struct 
             s.p += step;
         return fail_at(&s, s.p, JSON_FAIL_UNICODE, "Invalid UTF-8");
     }
-    return scan_all(&s);
+    r = scan_all(&s);
+    if (r < 0)
+        return r;
+    *ret_big = s.big;
+    return 0;
+}
+
+/* The text is good JSON: where a string that begins at `at` ends, or a number. */
+static const char *token_end(const char *at, const char *end)
+{
+    if (*at == '"') {
+        for (at++; *at != '"'; at++)
+            at += *at == '\\';
+        return at + 1;
+    }
+    while (at < end && *at != '\0' && strchr("0123456789+-.eE", *at))
+        at++;
+    return at;
+}
+
+struct str json_widen(struct str text, size_t n_big, struct arena *a)
+{
+    const char *p = text.p, *end = text.p + text.n, *token;
+    char *copy = arena_raw(a, text.n + 2 * n_big), *out = copy;
+    long long value;
+
+    while (p < end) {
+        struct str literal;
+
+        if (*p != '"' && *p != '-' && (*p < '0' || *p > '9')) {
+            *out++ = *p++;
+            continue;
+        }
+        token = token_end(p, end);
+        literal = (struct str){ p, (size_t)(token - p) };
+        memcpy(out, p, literal.n);
+        out += literal.n;
+        if (*p != '"' && !memchr(p, '.', literal.n) && !memchr(p, 'e', literal.n) &&
+            !memchr(p, 'E', literal.n) &&
+            int_parse(literal, LLONG_MIN, LLONG_MAX, &value, NULL) < 0) {
+            memcpy(out, ".0", 2);
+            out += 2;
+        }
+        p = token;
+    }
+    return (struct str){ copy, (size_t)(out - copy) };
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Tests of base/json.c, json_scan.c, json_build.c and json_write.c.
+ * Tests of base/json.c, json_scan.c and json_write.c.
  */
 #include "base/json.h"
 
@@ -51,19 +51,6 @@ TEST(what_is_read_is_written_the_same_but_compact)
         { "-0", "0" },
         { "[9223372036854775807,-9223372036854775808]",
           "[9223372036854775807,-9223372036854775808]" },
-    };
-
-    CHECK_STR(mismatch(rows, LEN(rows)), "none");
-}
-
-TEST(escapes_are_undone_in_keys_and_values)
-{
-    static const struct row rows[] = {
-        { "{\"a\\nb\":\"c\\td\",\"\\u0041\\u00e9\\u20ac\":[\"\\uD83D\\uDE00\",\"\"],\"\":{}}",
-          "{\"a\\nb\":\"c\\td\",\"A\xc3\xa9\xe2\x82\xac\":[\"\xf0\x9f\x98\x80\",\"\"],\"\":{}}" },
-        { "{\"a\\\"\":1,\"a\\\"\":\"\\\\\"}", "{\"a\\\"\":\"\\\\\"}" },
-        { "[\"\\u007f\\u0080\\u07ff\\u0800\\uffff\"]",
-          "[\"\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80\xef\xbf\xbf\"]" },
     };
 
     CHECK_STR(mismatch(rows, LEN(rows)), "none");
