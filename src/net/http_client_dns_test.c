@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A name server that does not answer keeps libcurl's thread in getaddrinfo() for many seconds.
- * Nobody may have to wait for it: neither the caller whose deadline passes nor the loop. The
- * function below stands in for the one of the C library.
+ * Nobody may have to wait for it: neither the caller whose deadline passes nor the loop. The same
+ * holds for stream_connect() and a thread of ours. The function below stands in for the one of the
+ * C library.
  */
 #include <netdb.h>
 #include <semaphore.h>
@@ -11,8 +12,10 @@
 #include <unistd.h>
 
 #include "base/fiber.h"
+#include "base/offload.h"
 #include "base/str.h"
 #include "net/http_client.h"
+#include "net/stream.h"
 #include "test.h"
 
 enum { STUCK_S = 10, QUICK_MS = 3000 };
@@ -27,6 +30,8 @@ __attribute__((visibility("default"))) int getaddrinfo(const char *restrict name
 {
     struct timespec until;
 
+    if (hints && (hints->ai_flags & AI_NUMERICHOST))
+        return EAI_NONAME;
     atomic_fetch_add(&asked, 1);
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += STUCK_S;
@@ -85,4 +90,36 @@ TEST(a_name_server_that_does_not_answer_holds_nobody_past_the_deadline)
     CHECK_INT(run.answer.fail, HTTP_FAIL_TIMEOUT);
     CHECK(run.spent_ms >= 100 && run.spent_ms < QUICK_MS);
     loop_free(run.loop);
+}
+
+CO static int connect_slow_name(void *arg, struct err *e)
+{
+    struct run *run = arg;
+    struct stream *s = NULL;
+    uint64_t began = now_ms();
+
+    CO_CHECK(stream_connect(run->loop, "slow.example", 80, NULL, deadline_in(100), &s, e) ==
+             -ERR_TIMEOUT);
+    CO_CHECK(strstr(e->msg, "slow.example"));
+    run->spent_ms = now_ms() - began;
+    sem_post(&name_server);
+    return 0;
+}
+
+TEST(nor_does_it_hold_a_stream_that_connects)
+{
+    struct run run = { 0 };
+    struct err e;
+
+    atomic_store(&asked, 0);
+    atomic_store(&returned, 0);
+    CHECK_INT(sem_init(&name_server, 0, 0), 0);
+    CHECK_INT(loop_new(&run.loop, &e), 0);
+    CHECK_INT(fiber_spawn(run.loop, "test", connect_slow_name, &run, NULL, &e), 0);
+    loop_run(run.loop);
+    CHECK_INT(atomic_load(&asked), 1);
+    CHECK_INT(atomic_load(&returned), 1);
+    CHECK(run.spent_ms >= 100 && run.spent_ms < QUICK_MS);
+    loop_free(run.loop);
+    offload_shutdown();
 }

@@ -37,10 +37,16 @@ struct addrs {
     size_t n;
 };
 
+/* A name being resolved. Whoever comes last, the fiber that asked or the one that asks, frees it.
+ */
 struct resolve_job {
-    const char *host;
+    char *host;
     char service[8];
     struct addrinfo *all;
+    struct fiber *waiter; /* NULL: it has given up */
+    bool done;
+    int result;
+    struct err err;
 };
 
 static int resolve_blocking(void *arg, struct err *e)
@@ -88,29 +94,73 @@ static void interleave(const struct addrinfo *all, struct addrs *ret)
     }
 }
 
-CO static int resolve(const char *host, unsigned short port, struct addrs *ret, struct err *e)
+static void job_free(struct resolve_job *job)
 {
-    struct addrinfo literal = { .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
-                                .ai_socktype = SOCK_STREAM };
-    struct resolve_job job = { .host = host };
+    if (job->all)
+        freeaddrinfo(job->all);
+    free(job->host);
+    free(job);
+}
+
+CO static int ask(void *arg, struct err *e)
+{
+    struct resolve_job *job = arg;
+
+    job->result = offload(resolve_blocking, job, &job->err);
+    job->done = true;
+    if (job->waiter)
+        fiber_wake(job->waiter);
+    else
+        job_free(job);
+    return 0;
+}
+
+CO static int wait_for_answer(struct resolve_job *job, uint64_t deadline_ms, struct err *e)
+{
     int r;
 
-    fmt_z(job.service, sizeof(job.service), "%u", port);
-    r = getaddrinfo(host, job.service, &literal, &job.all); /* literals need no thread */
-    if (r != 0) {
-        r = offload(resolve_blocking, &job, e);
+    while (!job->done) {
+        r = fiber_park(deadline_ms, e);
         if (r < 0) {
-            if (job.all)
-                freeaddrinfo(job.all);
+            (void)err_wrap(e, "resolve '%s'", job->host);
             return r;
         }
     }
+    if (job->result < 0)
+        *e = job->err;
+    return job->result;
+}
+
+/* A silent name server can hold a thread for long after the deadline; it need not hold us. */
+CO static int resolve(struct loop *loop, const char *host, unsigned short port,
+                      uint64_t deadline_ms, struct addrs *ret, struct err *e)
+{
+    struct addrinfo literal = { .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
+                                .ai_socktype = SOCK_STREAM };
+    struct resolve_job *job = xcalloc(1, sizeof(*job));
+    int r;
+
+    job->host = xstrdup(host);
+    job->waiter = fiber_self();
+    fmt_z(job->service, sizeof(job->service), "%u", port);
+    job->done = getaddrinfo(host, job->service, &literal, &job->all) == 0; /* needs no thread */
+    r = job->done ? 0 : fiber_spawn(loop, "resolve", ask, job, NULL, e);
+    if (r < 0) {
+        job_free(job);
+        return r;
+    }
+    r = wait_for_answer(job, deadline_ms, e);
+    if (!job->done) {
+        job->waiter = NULL;
+        return r;
+    }
     ret->n = 0;
-    interleave(job.all, ret);
-    freeaddrinfo(job.all);
-    if (ret->n == 0)
-        return err_set(e, ERR_UNAVAILABLE, "resolve '%s': no address", host);
-    return 0;
+    if (r == 0)
+        interleave(job->all, ret);
+    job_free(job);
+    if (r == 0 && ret->n == 0)
+        r = err_set(e, ERR_UNAVAILABLE, "resolve '%s': no address", host);
+    return r;
 }
 
 static void on_attempt(struct loop_io *io, unsigned events, void *arg)
@@ -266,7 +316,7 @@ CO int stream_connect(struct loop *loop, const char *host, unsigned short port,
 
     if (!e)
         e = &local;
-    r = resolve(host, port, &addrs, e);
+    r = resolve(loop, host, port, deadline_ms, &addrs, e);
     if (r < 0)
         return r;
     r = connect_any(loop, &addrs, deadline_ms, &fd, e);
