@@ -41,8 +41,8 @@ static void free_late(void *arg)
 
 static void release(struct ws *ws)
 {
-    if (ws->state != WS_GONE || !ws->told || (ws->kept && !ws->let_go))
-        return;
+    if (ws->state != WS_GONE || !ws->told || (ws->kept && !ws->let_go) || !ws->timer)
+        return; /* still of use, or on its way already: closed() may call ws_free() */
     loop_timer_free(TAKE(ws->timer));
     ws_inbox_done(ws);
     loop_defer(ws->loop, free_late, ws);

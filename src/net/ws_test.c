@@ -192,6 +192,43 @@ TEST(an_open_socket_may_be_freed)
     CHECK_INT(in_loop(freed_early), 0);
 }
 
+static void free_it(struct ws *ws, unsigned code, struct str reason, void *arg)
+{
+    *(unsigned *)arg = code;
+    ws_free(ws);
+}
+
+CO static int freed_when_told(struct err *e)
+{
+    static const struct ws_ops only_closed = { .closed = free_it };
+    unsigned codes[2] = { 0 };
+    struct user client = { 0 };
+    int fd[2];
+
+    for (int i = 0; i < 2; i++) { /* a close in order, and a loss */
+        struct stream *s;
+
+        make_pair(fd);
+        s = stream_new(loop, fd[0], NULL, NULL, ignore_ready, NULL);
+        (void)ws_new(loop, s, NULL, false, NULL, &only_closed, &codes[i], (struct str){ 0 },
+                     (struct str){ 0 });
+        client = (struct user){ 0 };
+        client.ws = open_on(fd[1], true, NULL, &client);
+        if (i == 0)
+            ws_close(client.ws, 1000, NULL);
+        else
+            ws_abort(client.ws);
+        UNTIL(client.closes == 1 && codes[i] != 0);
+    }
+    CO_CHECK(codes[0] == 1000 && codes[1] == 1006);
+    return 0;
+}
+
+TEST(a_socket_may_be_freed_from_its_closed_callback)
+{
+    CHECK_INT(in_loop(freed_when_told), 0);
+}
+
 /* A fiber that never asks for more does not keep the peer waiting for ever. */
 CO static int close_is_answered_anyway(struct err *e)
 {
