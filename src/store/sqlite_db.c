@@ -10,6 +10,7 @@
 #include <assert.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sqlite3.h>
 #include <string.h>
@@ -542,7 +543,7 @@ static int open_handle(struct sqlite_db *db, uint64_t busy_ms, struct err *e)
     if (rc != SQLITE_OK)
         return fail(db, rc, db->path, e);
     (void)sqlite3_extended_result_codes(db->db, 1);
-    (void)sqlite3_busy_timeout(db->db, (int)busy_ms);
+    (void)sqlite3_busy_timeout(db->db, busy_ms < INT_MAX ? (int)busy_ms : INT_MAX);
     (void)sqlite3_wal_hook(db->db, note_wal, db); /* also ends automatic checkpoints */
     return 0;
 }
