@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/rand.h"
 #include "base/secret.h"
 #include "bridge/bridge_int.h"
 #include "bridge/export.h"
@@ -20,6 +21,7 @@ int bridge_new(struct loop *loop, struct store *store, struct http_client *clien
     b->conf = conf;
     memcpy(b->key, key, sizeof(b->key));
     b->flush_due_ms = DEADLINE_NONE;
+    b->sid_salt = (unsigned)(rand_u64() & 0xfff);
     (void)e; /* nothing here can fail yet */
     *ret = b;
     return 0;

@@ -19,8 +19,9 @@ struct bridge {
     struct lanes sessions, keys;
     long long n_sessions; /* as far as we know; counted again by each sweep */
     int64_t last_sid;
-    unsigned n_calls; /* running now */
-    bool dropping;    /* somebody is dropping sessions over the bound */
+    unsigned sid_salt; /* 12 bits that tell the sids of daemons on one database apart */
+    unsigned n_calls;  /* running now */
+    bool dropping;     /* somebody is dropping sessions over the bound */
 
     struct fiber *sweeper, *flusher;
     uint64_t flush_due_ms; /* counters are to be written then; DEADLINE_NONE: all is stored */

@@ -284,7 +284,7 @@ CO static int run_chain(struct flow *f, struct err *e)
 
 int64_t bridge_sids(struct bridge *b, int64_t n)
 {
-    int64_t sid = (int64_t)((uint64_t)wall_us() << 12 | (rand_u64() & 0xfff));
+    int64_t sid = (int64_t)((uint64_t)wall_us() << 12 | b->sid_salt);
 
     if (sid <= b->last_sid)
         sid = b->last_sid + 1;
@@ -305,11 +305,13 @@ static void prepare_turn(struct flow *f)
         .key = req->key,
         .hash = req->hash,
         .now_us = wall_us(),
-        .new_sid = bridge_sids(f->b, 1),
         .messages_max = conf->messages_max,
         .arena = f->a,
     };
-    if (req->session_id.n && wants_context(f)) {
+    if (!req->session_id.n)
+        return;
+    f->turn.new_sid = bridge_sids(f->b, 1);
+    if (wants_context(f)) {
         f->turn.context_messages = conf->context_messages;
         f->turn.context_bytes = conf->context_bytes;
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* bridge/fuzz_answer.c — what an agent answers, read by every adapter and as one event of a stream. */
+/* bridge/fuzz_answer.c — what an agent answers, read by every adapter and as one event of a stream.
+ */
 #include "bridge/adapter.h"
 #include "fuzz.h"
 

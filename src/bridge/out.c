@@ -26,11 +26,6 @@ void out_raw(struct out *o, struct str s)
         o->r = buf_add(&o->b, s.p, s.n, &o->e);
 }
 
-void out_z(struct out *o, const char *z)
-{
-    out_raw(o, str_of(z));
-}
-
 void out_str(struct out *o, struct str s)
 {
     if (!s.p)

@@ -21,7 +21,6 @@ struct out {
 void out_init(struct out *o, size_t max);
 void out_done(struct out *o); /* after out_take too; for AUTO(out_done) */
 
-void out_z(struct out *o, const char *z);  /* as it is */
 void out_raw(struct out *o, struct str s); /* as it is */
 void out_str(struct out *o, struct str s); /* a JSON string; {NULL, 0} prints null */
 void out_int(struct out *o, long long v);
@@ -35,6 +34,12 @@ int out_take(struct out *o, struct arena *a, struct str *ret, struct err *e) MUS
 
 /* The text so far; valid until the next call. */
 struct str out_text(const struct out *o);
+
+/* As it is. Inline, so that the length of a literal is known when compiling. */
+static inline void out_z(struct out *o, const char *z)
+{
+    out_raw(o, str_of(z));
+}
 
 static inline void out_done_auto(struct out *o)
 {

@@ -329,6 +329,8 @@ int engine_run(struct engine *en, fiber_fn *fn, void *arg, struct err *e)
 {
     struct waiting w = { .fn = fn, .arg = arg };
 
+    if (pthread_equal(pthread_self(), en->thread)) /* it would wait for itself */
+        return err_set(e, ERR_INVALID, "called from a callback of the bridge");
     pthread_mutex_init(&w.mutex, NULL);
     pthread_cond_init(&w.changed, NULL);
     (void)engine_start(en, run_waiting, &w, waiting_done); /* nobody cancels it by number */
