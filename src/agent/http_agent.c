@@ -197,22 +197,42 @@ struct drain {
     uint64_t deadline_ms;
 };
 
+static int keep(struct drain *d, const char *chunk, size_t n, struct err *e)
+{
+    int r;
+
+    if (d->keep_end && d->into->n + n > d->into->max)
+        buf_eat(d->into, d->into->n + n - d->into->max);
+    r = buf_add(d->into, chunk, n, e);
+    return r < 0 ? err_wrap(e, "output of the command") : 0;
+}
+
 static CO int drain_pipe(void *arg, struct err *e)
 {
     struct drain *d = arg;
     char chunk[4096];
+    ssize_t n;
+    int r = 0;
 
-    for (;;) {
-        ssize_t n = fiber_read(d->fd, chunk, sizeof(chunk), d->deadline_ms, e);
-        int r;
+    do {
+        n = fiber_read(d->fd, chunk, sizeof(chunk), d->deadline_ms, e);
+        if (n > 0)
+            r = keep(d, chunk, (size_t)n, e);
+    } while (n > 0 && r == 0);
+    return n < 0 ? (int)n : r;
+}
 
-        if (n <= 0)
-            return (int)n;
-        if (d->keep_end && d->into->n + (size_t)n > d->into->max)
-            buf_eat(d->into, d->into->n + (size_t)n - d->into->max);
-        r = buf_add(d->into, chunk, (size_t)n, e);
-        if (r < 0)
-            return err_wrap(e, "output of the command");
+/* What the pipe holds already, when nobody waits for its end any more. */
+static void drain_rest(struct drain *d)
+{
+    char chunk[4096];
+    struct err ignored;
+    ssize_t n = 1;
+
+    for (size_t most = d->into->max; n > 0 && most >= sizeof(chunk); most -= sizeof(chunk)) {
+        n = read(d->fd, chunk, sizeof(chunk));
+        if (n > 0 && keep(d, chunk, (size_t)n, &ignored) < 0)
+            return;
     }
 }
 
@@ -237,6 +257,7 @@ static CO int pump(struct loop *loop, struct proc *p, struct str prompt, struct 
     fiber_group_cancel(group); /* a grandchild may hold stderr open: the command has ended */
     (void)fiber_group_join(group, &ignored);
     fiber_group_free(group);
+    drain_rest(&drain_err);
     return r;
 }
 

@@ -38,11 +38,18 @@ def gauges(daemon):
         "chela_http_connections", "chela_http_requests_in_flight", "process_open_fds")}
 
 
-def settled(daemon, before, slack=0):
+def settled(daemon, before, slack=32):
     def back():
         now = gauges(daemon)
-        return all(now[name] <= value + slack for name, value in before.items())
-    eventually(back, 20, 0.05)
+        over = {name: (value, now[name]) for name, value in before.items()
+                if now[name] > value + (slack if "fds" in name else 0)}
+        problems[:] = [over]
+        return not over
+    problems = []
+    try:
+        eventually(back, 20, 0.05)
+    except AssertionError:
+        raise AssertionError(f"not back where it was: {problems}") from None
 
 
 def cpu_seconds(daemon):
@@ -78,8 +85,8 @@ def mutations(seed, count):
     """Requests that were right until some of their bytes were changed."""
     dice = random.Random(seed)
     wholes = [GET, call_bytes("nobody"),
-              b"POST /api/vps/call HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
-              b"2\r\n{}\r\n0\r\n\r\n",
+              b"POST /api/vps/call HTTP/1.1\r\nHost: localhost\r\n"
+              b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
               b"GET /api/vps/sessions?limit=5&after=%41 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"]
     for _ in range(count):
         data = bytearray(dice.choice(wholes) * dice.choice((1, 1, 3)))
@@ -188,7 +195,7 @@ def test_a_streams_reader_with_a_closed_window_stalls_nobody(daemon, make_agent)
     assert worst_latency(daemon, 1) < 0.5
     assert metric(daemon, "chela_http_requests_in_flight") == 2
     hang_up_socket(slow)
-    settled(daemon, before, slack=1)
+    settled(daemon, before)
 
 
 def test_many_readers_with_closed_windows_of_a_big_answer(daemon, make_agent):
@@ -201,10 +208,10 @@ def test_many_readers_with_closed_windows_of_a_big_answer(daemon, make_agent):
         sock.connect(daemon.address)
         sock.sendall(call_bytes(name))
         readers.append(sock)
-    assert worst_latency(daemon, 1) < 1
+    assert worst_latency(daemon, 1) < 3
     for sock in readers:
         hang_up_socket(sock)
-    settled(daemon, before, slack=24)  # 20 kept connections to the agent, a few to the database
+    settled(daemon, before)  # 20 kept connections to the agent, a few to the database
 
 
 # Too few descriptors.
@@ -289,7 +296,6 @@ EVIL = {
     "length overflow": act.reply(200, b"{}", [("Content-Length", "99999999999999999999")],
                                  length=False),
     "status 999": act.reply(999, b"{}"), "status 100 only": act.reply(199, b"{}"),
-    "status 0": act.reply("000", b"{}") if False else act.garbage,
     "switching": act.reply(101, b"", [("Upgrade", "websocket"), ("Connection", "Upgrade")]),
     "redirect to metadata": act.reply(302, b"", [("Location", "http://169.254.169.254/latest/")]),
     "redirect to file": act.reply(301, b"", [("Location", "file:///etc/passwd")]),
@@ -303,7 +309,7 @@ EVIL = {
 @pytest.mark.parametrize("kind", EVIL)
 def test_an_evil_agent_costs_its_call_and_nothing_else(daemon, make_agent, kind, stream):
     agent = make_agent(EVIL[kind])
-    name = daemon.register(agent, unique("agent"), timeout_seconds=3, max_retries=1)
+    name = daemon.register(agent, unique("agent"), timeout_seconds=2, max_retries=1)
     outcome = []
 
     def call():
@@ -332,11 +338,12 @@ def test_after_the_evil_agents_memory_is_as_before(daemon):
     assert kib < 700_000, status
 
 
-METADATA = ["169.254.169.254", "2852039166", "0xA9FEA9FE", "0xa9.0xfe.0xa9.0xfe", "0251.0376.0251.0376",
-            "169.254.43518", "::ffff:169.254.169.254", "::ffff:a9fe:a9fe", "[::ffff:169.254.169.254]",
-            "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "::169.254.169.254", "fd00:ec2::254",
-            "100.100.100.200", "0.0.0.0", "0", "::", "fe80::1", "224.0.0.1", "255.255.255.255",
-            "169.254.169.254.", "①⑥⑨.254.169.254", "169。254。169。254"]
+METADATA = [
+    "169.254.169.254", "2852039166", "0xA9FEA9FE", "0xa9.0xfe.0xa9.0xfe", "0251.0376.0251.0376",
+    "169.254.43518", "::ffff:169.254.169.254", "::ffff:a9fe:a9fe", "[::ffff:169.254.169.254]",
+    "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "::169.254.169.254", "fd00:ec2::254",
+    "100.100.100.200", "0.0.0.0", "0", "::", "fe80::1", "224.0.0.1", "255.255.255.255",
+    "169.254.169.254.", "①⑥⑨.254.169.254", "169。254。169。254"]
 
 
 @pytest.mark.parametrize("host", METADATA)
@@ -355,20 +362,19 @@ def test_metadata_and_link_local_addresses_are_refused_however_written(daemon, h
         assert answer.status_code in (400, 422)
 
 
-@pytest.mark.parametrize("host", ["localhost/path", "a@b", "a:b", "http://x", "x?y", "x#y", "x y", "",
-                                  "x\r\nHost: y", "x\u0000y", "[::1", "::1]", "%31", "a" * 300, "-x",
-                                  "x\\y", "[fe80::1%25eth0]", "fe80::1%lo"])
+@pytest.mark.parametrize("host", [
+    "localhost/path", "a@b", "a:b", "http://x", "x?y", "x#y", "x y", "", "x\r\nHost: y", "x\u0000y",
+    "[::1", "::1]", "%31", "a" * 300, "-x", "x\\y", "[fe80::1%25eth0]", "fe80::1%lo"])
 def test_a_host_that_would_change_the_url_is_refused(daemon, host):
     answer = daemon.http.post("/api/vps/register", json={"name": "odd", "host": host, "port": 80})
-    assert answer.status_code in (201, 400, 422)
-    if answer.status_code == 201:
-        assert not daemon.call("odd", "p")["success"]
+    assert answer.status_code in (400, 422)
 
 
 # What may stand in ids and bodies.
 
-ODD_IDS = ["a/b", "..", "../../etc/passwd", "%2e%2e", "a%00b", "ü", "\u202e", "😀" * 10, "a b", "a+b",
-           "a?b", "a#b", "'; DROP TABLE sessions; --", "\u0001", "a\nb", '"', "\\", "stats ", ".", "\ufeff"]
+ODD_IDS = [
+    "a/b", "..", "../../etc/passwd", "%2e%2e", "a%00b", "ü", "\u202e", "😀" * 10, "a b", "a+b", "a?b",
+    "a#b", "'; DROP TABLE sessions; --", "\u0001", "a\nb", '"', "\\", "stats ", ".", "\ufeff"]
 
 
 @pytest.mark.parametrize("session", ODD_IDS)
@@ -396,7 +402,8 @@ def test_text_that_is_none_is_refused(daemon, field, text):
 
 @pytest.mark.parametrize("body", [
     b"[" * 100_000, b'{"a":' * 100_000, b"[" * 100_000 + b"]" * 100_000,
-    b'{"agent_name":"nobody","prompt":"p","metadata":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001],
+    b'{"agent_name":"nobody","prompt":"p","metadata":' + b'{"a":' * 100_000 + b"1"
+    + b"}" * 100_001],
     ids=["arrays", "objects", "closed arrays", "metadata"])
 def test_deep_json_is_refused(daemon, body):
     answer = ask(daemon, "POST", "/api/vps/call", JSON, body)
@@ -421,7 +428,6 @@ def test_giant_metadata_stalls_nobody_for_long(daemon, make_agent, metadata):
         daemon.http.get("/health")
         worst = max(worst, time.monotonic() - began)
     assert answers[0].status in (200, 400, 413, 422), answers[0].body
-    print(answers[0].status, "worst", worst)
     assert worst < 5
 
 
