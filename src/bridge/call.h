@@ -18,9 +18,10 @@ struct call_request {
     struct str agent, prompt;
     struct str session_id, user_id; /* empty: none */
     const json_t *metadata;         /* an object, or NULL */
-    struct str key, hash;           /* Idempotency-Key (with its caller) and hash of the request */
-    uint64_t deadline_ms;           /* of the caller; bridge.call_deadline counts too */
-    const struct call_sink *sink;   /* NULL: not streamed */
+    struct str key, hash; /* Idempotency-Key (with its caller) and hash of the request: the first
+                           * result, be it a failure, is the result of every repetition */
+    uint64_t deadline_ms; /* of the caller; bridge.call_deadline counts too */
+    const struct call_sink *sink; /* NULL: not streamed */
 };
 
 struct call_attempt {
