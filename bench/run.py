@@ -21,6 +21,7 @@ import report
 from servers import Bench, HERE, Unavailable, post
 
 PROGRAMS = ("chelad", "chela", "chela-agent")
+BUSY = 1.0  # load average above which other work is felt in the figures
 
 
 class Target:
@@ -133,6 +134,9 @@ def bench_all(args, directory):
     finally:
         bench.close()
         progress("")
+    if result["machine"]["load_before"] > BUSY:
+        result["problems"].append(f"the machine was busy before the bench began (load "
+                                  f"{result['machine']['load_before']:.1f}): repeat when it is quiet")
     result["aims"] = report.aims(result)
     return result
 
