@@ -235,7 +235,7 @@ static unsigned wants(const struct http_conn *c)
     case CONN_LINGER:
         return LOOP_READ;
     case CONN_RUN:
-        return room ? LOOP_READ : 0; /* a peer that fills the pipe meanwhile is not watched */
+        return room ? LOOP_READ : 0; /* without: http_conn_check() */
     case CONN_STREAM:
         return (room && !c->ended ? LOOP_READ : 0) | (job->out_body.n > 0 ? LOOP_WRITE : 0);
     case CONN_SEND:
@@ -390,6 +390,21 @@ void http_conn_expire(struct http_conn *c)
     http_conn_step(c, EV_EXPIRE);
     if (c->state != CONN_GONE)
         pump(c);
+}
+
+void http_conn_check(struct http_conn *c)
+{
+    struct err ignored;
+    int r;
+
+    if ((c->wanted & LOOP_READ) || (c->state != CONN_RUN && c->state != CONN_STREAM) || c->ended)
+        return;
+    r = stream_hung_up(c->stream, &ignored);
+    if (r == 0)
+        return;
+    c->ended = true;
+    http_conn_step(c, r == STREAM_END ? EV_END : EV_RESET);
+    watch(c);
 }
 
 void http_conn_stop(struct http_conn *c)

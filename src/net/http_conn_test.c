@@ -36,6 +36,34 @@ static CO int goes_away(struct err *e)
     return 0;
 }
 
+static CO int goes_away_behind_a_pipeline(struct err *e)
+{
+    struct linger now = { 1, 0 };
+    CLIENT(c);
+
+    for (int reset = 0; reset < 2; reset++) {
+        seen.held = false;
+        seen.canceled = 0;
+        CO_CHECK(client_open(&c, e) == 0);
+        CO_CHECK(say(&c, "GET /t/hold" H "\r\n", e) == 0);
+        for (int i = 0; i < 1000; i++) /* more than is read ahead */
+            CO_CHECK(say(&c, "GET /t/things/x" H "\r\n", e) == 0);
+        while (!seen.held)
+            CO_CHECK(fiber_sleep(1, e) == 0);
+        if (reset)
+            setsockopt(c.fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+        client_close(&c);
+        while (seen.canceled == 0)
+            CO_CHECK(fiber_sleep(5, e) == 0);
+    }
+    return 0;
+}
+
+TEST(a_client_that_goes_away_behind_more_than_is_read_ahead_is_noticed_too)
+{
+    CHECK(serve(&usual, goes_away_behind_a_pipeline));
+}
+
 TEST(a_client_that_goes_away_cancels_its_handler)
 {
     CHECK(serve(&usual, goes_away));

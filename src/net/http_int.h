@@ -164,6 +164,7 @@ void http_conn_accept(struct http_server *s, int fd, struct tls_context *tls,
                       struct http_seat *seat);
 void http_conn_answered(struct http_conn *c); /* the handler has returned */
 void http_conn_expire(struct http_conn *c);   /* its time in this state is over */
+void http_conn_check(struct http_conn *c);    /* has a peer gone whose bytes are not read now? */
 void http_conn_stop(struct http_conn *c);     /* shutdown: close it if it only waits */
 void http_conn_abort(struct http_conn *c);    /* close it whatever it does; cancels its handler */
 bool http_conn_begin(struct http_conn *c);    /* a stream begins; false: the peer has gone */

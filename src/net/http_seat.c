@@ -111,9 +111,9 @@ int http_seat_take(struct http_seats *s, const struct sockaddr *peer, long long 
     unsigned char address[16];
     struct seat_row *row = NULL;
 
-    if (max > 0 && s->taken >= (unsigned long long)max)
-        return HTTP_SEAT_FULL;
     if (address_of(peer, address)) {
+        if (max > 0 && s->taken >= (unsigned long long)max)
+            return HTTP_SEAT_FULL;
         row = row_of(s, address);
         if (max_per_address > 0 && row->taken >= (unsigned long long)max_per_address) {
             row_free_if_empty(s, row);

@@ -20,7 +20,10 @@ struct http_seats *http_seats_new(void);
 void http_seats_free(struct http_seats *s); /* the owner's hold; NULL is fine */
 unsigned http_seats_taken(const struct http_seats *s);
 
-/* Sit down. The limits are inclusive; 0 or less means none. */
+/*
+ * Sit down. The limits are inclusive; 0 or less means none. A unix socket's peer always finds a
+ * seat: strangers who take all others must not lock the owner out.
+ */
 enum { HTTP_SEAT_FULL = 1, HTTP_SEAT_FULL_ADDRESS = 2 };
 int http_seat_take(struct http_seats *s, const struct sockaddr *peer, long long max,
                    long long max_per_address, struct http_seat *ret);

@@ -66,6 +66,22 @@ static void want_tick(struct http_server *s)
     loop_timer_set(s->tick, now_ms() + tick_ms(s));
 }
 
+static void for_each(struct http_server *s, int state, void (*fn)(struct http_conn *c))
+{
+    struct http_link *list = &s->lists[state], *link, *following;
+
+    for (link = list->next; link != list; link = following) {
+        following = link->next; /* fn may move this one, never another */
+        fn(container_of(link, struct http_conn, link));
+    }
+}
+
+static void for_all(struct http_server *s, void (*fn)(struct http_conn *c))
+{
+    for (int state = 0; state < CONN_STATES; state++)
+        for_each(s, state, fn);
+}
+
 static struct http_conn *oldest(struct http_server *s, int state)
 {
     struct http_link *list = &s->lists[state];
@@ -109,6 +125,8 @@ static void on_tick(void *arg)
         loop_io_want(l->io, LOOP_READ); /* ends a rest, see on_acceptable() */
     for (int state = 0; state < CONN_STATES; state++)
         sweep(s, state, now);
+    for_each(s, CONN_RUN, http_conn_check);
+    for_each(s, CONN_STREAM, http_conn_check);
     while (p->n > 0 && now - p->since_ms[p->first] >= PARTING_MS)
         part_with_oldest(p);
     trim(s);
@@ -271,18 +289,6 @@ static void stop_listening(struct http_server *s)
         loop_io_free(l->io);
         close(l->fd);
         free(l);
-    }
-}
-
-static void for_all(struct http_server *s, void (*fn)(struct http_conn *c))
-{
-    for (int state = 0; state < CONN_STATES; state++) {
-        struct http_link *list = &s->lists[state], *link, *following;
-
-        for (link = list->next; link != list; link = following) {
-            following = link->next; /* fn may move this one, never another */
-            fn(container_of(link, struct http_conn, link));
-        }
     }
 }
 

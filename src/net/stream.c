@@ -10,6 +10,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
@@ -204,6 +205,17 @@ void stream_want(struct stream *s, unsigned events)
 bool stream_pending(const struct stream *s)
 {
     return s->tls && tls_pending(s->tls);
+}
+
+int stream_hung_up(const struct stream *s, struct err *e)
+{
+    struct pollfd p = { .fd = s->fd, .events = POLLRDHUP };
+
+    if (poll(&p, 1, 0) <= 0)
+        return 0;
+    if (p.revents & (POLLERR | POLLHUP))
+        return err_sysn(e, ECONNRESET, "stream");
+    return p.revents & POLLRDHUP ? STREAM_END : 0;
 }
 
 void stream_shutdown(struct stream *s)

@@ -55,9 +55,11 @@ int stream_writev(struct stream *s, const struct iovec *iov, int n_iov, size_t *
  */
 void stream_want(struct stream *s, unsigned events);
 bool stream_pending(const struct stream *s); /* TLS holds decrypted bytes: read again */
-void stream_shutdown(struct stream *s);      /* tell the peer we are done writing */
-void stream_reset(struct stream *s);         /* make the coming stream_free() send a RST */
-void stream_free(struct stream *s); /* NULL is fine; closes the fd at the end of the turn */
+int stream_hung_up(const struct stream *s,
+                   struct err *e);      /* asked without reading: 0, STREAM_END, <0 reset */
+void stream_shutdown(struct stream *s); /* tell the peer we are done writing */
+void stream_reset(struct stream *s);    /* make the coming stream_free() send a RST */
+void stream_free(struct stream *s);     /* NULL is fine; closes the fd at the end of the turn */
 const struct stream_addr *stream_peer(const struct stream *s);
 
 /* Listening sockets. host may be a name or literal; port 0 picks one; *ret_port says which. */
