@@ -121,3 +121,7 @@ void table_free(struct table *t);
 /* A member as text for a cell: strings as they are, numbers formatted, null as "-". In the arena.
  */
 const char *member_text(struct cli *cli, const json_t *object, const char *key);
+
+/* What others wrote, for a terminal: characters that would steer it become U+FFFD. Into a pipe or a
+ * file it goes as it is. In the arena. */
+const char *harmless(struct cli *cli, FILE *to, const char *text);

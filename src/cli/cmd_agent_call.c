@@ -61,7 +61,7 @@ static int finish(struct cli *cli, json_t *answer, bool printed, struct err *e)
     if (cli->json)
         r = print_json(answer, e);
     else if (json_is_true(json_object_get(answer, "success")) && !printed)
-        printf("%s\n", member_text(cli, answer, "response"));
+        printf("%s\n", harmless(cli, stdout, member_text(cli, answer, "response")));
     else if (printed)
         printf("\n");
     if (r < 0)
@@ -69,7 +69,7 @@ static int finish(struct cli *cli, json_t *answer, bool printed, struct err *e)
     if (json_is_true(json_object_get(answer, "success")))
         return 0;
     fflush(stdout);
-    fprintf(stderr, "chela: %s\n", member_text(cli, answer, "error"));
+    fprintf(stderr, "chela: %s\n", harmless(cli, stderr, member_text(cli, answer, "error")));
     return CLI_FAILED;
 }
 
@@ -91,9 +91,11 @@ static int on_event(struct str event, struct str data, void *arg, struct err *e)
     if (str_eq_z(event, "result"))
         w->result = j;
     if (str_eq_z(event, "delta") && !w->cli->json) {
-        struct str text = json_member_str(j, "text");
-
-        fwrite(text.p, 1, text.n, stdout);
+        fputs(harmless(w->cli, stdout,
+                       json_is_string(json_object_get(j, "text"))
+                           ? json_string_value(json_object_get(j, "text"))
+                           : ""),
+              stdout);
         fflush(stdout);
         w->printed = true;
     }

@@ -66,9 +66,10 @@ static CO int show(struct cli *cli, const struct args *args, struct err *e)
         return r;
     if (cli->json)
         return print_json(answer, e);
-    printf("session %s of %s, created %s, last used %s\n", member_text(cli, answer, "session_id"),
-           member_text(cli, answer, "user_id"), member_text(cli, answer, "created_at"),
-           member_text(cli, answer, "last_activity"));
+    printf("session %s of %s, created %s, last used %s\n",
+           harmless(cli, stdout, member_text(cli, answer, "session_id")),
+           harmless(cli, stdout, member_text(cli, answer, "user_id")),
+           member_text(cli, answer, "created_at"), member_text(cli, answer, "last_activity"));
     json_array_foreach(json_object_get(answer, "messages"), i, message)
     {
         const char *agent = member_text(cli, message, "agent");
@@ -76,7 +77,7 @@ static CO int show(struct cli *cli, const struct args *args, struct err *e)
         printf("\n%s  %s%s%s%s\n%s\n", member_text(cli, message, "timestamp"),
                member_text(cli, message, "role"), *agent ? " " : "", agent,
                json_is_true(json_object_get(message, "interrupted")) ? "  (interrupted)" : "",
-               member_text(cli, message, "content"));
+               harmless(cli, stdout, member_text(cli, message, "content")));
     }
     return 0;
 }

@@ -92,3 +92,30 @@ const char *member_text(struct cli *cli, const json_t *object, const char *key)
         return json_is_true(value) ? "yes" : "no";
     return "-";
 }
+
+static bool steers(const unsigned char *c)
+{
+    if (*c == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0)
+        return true; /* C1, in UTF-8 */
+    return (*c < ' ' && *c != '\n' && *c != '\t') || *c == 0x7f;
+}
+
+const char *harmless(struct cli *cli, FILE *to, const char *text)
+{
+    const unsigned char *in = (const unsigned char *)text;
+    char *out, *end;
+
+    if (!isatty(fileno(to)))
+        return text;
+    out = end = arena_alloc(&cli->arena, 3 * strlen(text) + 1);
+    for (; *in; in++) {
+        if (steers(in)) {
+            end = mempcpy(end, "\xef\xbf\xbd", 3);
+            in += *in == 0xc2;
+        } else {
+            *end++ = (char)*in;
+        }
+    }
+    *end = '\0';
+    return out;
+}

@@ -667,3 +667,32 @@ def test_output_that_is_no_text_is_a_failure_that_says_why(agent, command, reaso
     answer = agent("sh", "-c", command).ask()
     assert answer.status_code == 500
     assert reason in answer.json()["error"]
+
+
+# What others wrote, on the screen of whoever reads it.
+
+@pytest.mark.parametrize("arguments", [
+    ("agent", "call", "{name}", "hi"), ("agent", "call", "{name}", "hi", "--stream"),
+    ("session", "show", "shown"), ("session", "ls"), ("agent", "ls")])
+def test_no_text_of_others_steers_a_terminal(daemon, make_agent, arguments):
+    name = daemon.register(make_agent(act.says("a\x1b]0;title\x07b\x9bc\u00e9")), unique("agent"))
+    daemon.register(make_agent(), "odd\x1b[31m")
+    daemon.call(name, session_id="shown")
+    command = [str(chelad.BIN / "chela"), "--state", str(daemon.state),
+               *(argument.format(name=name) for argument in arguments)]
+    piped = subprocess.run(command, env=daemon.env, capture_output=True, timeout=30)
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(command, env=daemon.env, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    try:
+        while piece := os.read(ours, 65536):
+            shown += piece
+    except OSError:
+        pass  # the end of a terminal
+    os.close(ours)
+    assert process.wait(30) == piped.returncode == 0
+    assert b"\x1b" not in shown and b"\x07" not in shown and b"\xc2\x9b" not in shown
+    if arguments[0:2] == ("agent", "call"):
+        assert shown.decode().strip() == "a\ufffd]0;title\ufffdb\ufffdcé"
+        assert piped.stdout.decode().strip() == "a\x1b]0;title\x07b\x9bcé"
