@@ -145,6 +145,7 @@ CO_TEST(a_child_has_its_own_group_and_the_default_signals)
     struct proc p = { 0 };
     sigset_t usr1, before;
     char text[4096];
+    const char *line;
     int r;
 
     sigemptyset(&usr1);
@@ -156,7 +157,10 @@ CO_TEST(a_child_has_its_own_group_and_the_default_signals)
     CO_CHECK(getpgid(p.pid) == p.pid);
     CO_CHECK(read_text(p.out, text, sizeof(text), e) == 0);
     CO_CHECK(strstr(text, "SigBlk:\t0000000000000000"));
-    CO_CHECK(strstr(text, "SigIgn:\t0000000000000000"));
+    line = strstr(text, "SigIgn:\t");
+    CO_CHECK(line);
+    /* 32 and 33 are the C library's own; GNU make leaves them ignored in what it starts */
+    CO_CHECK((strtoull(line + 8, NULL, 16) & ~0x180000000ULL) == 0);
     CO_CHECK(proc_wait(&p, SOON, e) == 0);
     proc_done(&p);
     return 0;

@@ -121,7 +121,7 @@ CO static const char *messages(struct bench *t, int64_t active_sid, int64_t acti
 
 #define CO_CHECK_STR(have, want) \
     do { \
-        const char *have_ = (have); \
+        const char *have_ = (have) ?: "(null)"; \
         if (strcmp(have_, want) != 0) \
             printf("# have \"%s\"\n", have_); \
         CO_CHECK(strcmp(have_, want) == 0); \

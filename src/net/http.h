@@ -60,7 +60,7 @@ struct http_route;
 
 struct http_req {
     enum http_method method;
-    int minor; /* of the peer's HTTP/1.x: proxies speak 1.0 by default, people hardly do */
+    int minor;       /* of the peer's HTTP/1.x: proxies speak 1.0 by default, people hardly do */
     struct str path; /* as sent, not decoded, without the query */
     struct str query_text;
     const struct http_route *route;

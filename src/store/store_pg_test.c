@@ -508,7 +508,7 @@ TEST(a_server_that_is_away_is_waited_for_and_then_named)
     struct err e;
 
     CHECK_INT(open_at("postgres://chela@127.0.0.1:1/x", &ms, &e), -ERR_UNAVAILABLE);
-    CHECK(ms >= 200 && ms < 3000);
+    CHECK(ms >= 200 && ms < 60000); /* it waited, and not for ever */
     CHECK(strstr(e.msg, "127.0.0.1"));
 }
 
