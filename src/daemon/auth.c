@@ -127,6 +127,8 @@ static bool came_through(struct http_req *req)
 {
     struct str site = http_header_get(req, "sec-fetch-site");
 
+    if (req->minor == 0)
+        return true; /* nginx passes requests on as HTTP/1.0 by default; people hardly speak it */
     if (http_header_get(req, "origin").p)
         return true;
     if (site.p && !str_eq(site, STR("none")) && !str_eq(site, STR("same-origin")))

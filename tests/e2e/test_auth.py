@@ -6,7 +6,7 @@ import agent as act
 import chelad
 import httpx
 import pytest
-from rawhttp import ask
+from rawhttp import Connection, ask
 from starter import Starter
 from wait import eventually, unique
 
@@ -80,6 +80,15 @@ KEYED = [
     ("a forwarded call with the key", [PROXIES[0], bearer("{key}")], 200),
     ("another site with the key", [BROWSER, bearer("{key}")], 403),
 ]
+
+
+def test_a_request_in_http_1_0_is_taken_for_a_proxy_s(daemon):
+    """nginx passes requests on so by default, with nothing that says for whom."""
+    head = "GET /api/vps/agents HTTP/1.0\r\nHost: 127.0.0.1\r\n"
+    for more, status in (("", b" 401 "), (f"X-Auth-Token: {daemon.token}\r\n", b" 200 ")):
+        with Connection(daemon) as connection:
+            connection.send(head + more + "\r\n")
+            assert status in connection.sock.recv(4096)
 
 
 @pytest.mark.parametrize("headers, status", [row[1:] for row in KEYED],
