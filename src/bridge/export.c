@@ -36,8 +36,8 @@ struct exporting {
     struct arena arena; /* of one page */
     struct row_copy page[PAGE];
     size_t n_page;
-    int64_t done_seq; /* of the session whose messages are being read */
-    json_t *messages;
+    int64_t done_seq;  /* of the session whose messages are being written */
+    size_t n_messages; /* of it, so far */
     long long n;
 };
 
@@ -71,6 +71,25 @@ static int page_row(struct store_row *row, void *arg, struct err *e)
     return 0;
 }
 
+/* Write a value as JSON and free it; its lines after the first begin with indent. */
+static int put(struct exporting *x, json_t *j, const char *indent, struct err *e)
+{
+    char *text = json_dumps(j, JSON_INDENT(2) | JSON_ENSURE_ASCII | JSON_ENCODE_ANY);
+
+    json_decref(j);
+    if (!text)
+        return err_set(e, ERR_INTERNAL, "a session cannot be written as JSON");
+    for (const char *line = text, *end; line; line = end ? end + 1 : NULL) {
+        end = strchr(line, '\n');
+        fwrite(line, 1, end ? (size_t)(end - line) : strlen(line), x->f);
+        if (end)
+            fputs(indent, x->f);
+    }
+    free(text);
+    return 0;
+}
+
+/* Each message goes out as it is read: a session may have gigabytes of them. */
 static int message_row(struct store_row *row, void *arg, struct err *e)
 {
     struct exporting *x = arg;
@@ -82,60 +101,56 @@ static int message_row(struct store_row *row, void *arg, struct err *e)
     json_object_set_new_nocheck(m, "agent", text_of(row_str(row, 4)));
     if (row_int(row, 5) || (row_int(row, 0) > x->done_seq && str_eq_z(row_str(row, 2), "user")))
         json_object_set_new_nocheck(m, "interrupted", json_true());
-    json_array_append_new(x->messages, m);
-    return 0;
+    fputs(x->n_messages++ ? ",\n        " : "\n        ", x->f);
+    return put(x, m, "\n        ", e);
 }
 
-/* Lines after the first begin four deeper: the object stands two levels down in the file. */
-static void write_indented(FILE *f, const char *text)
+static int put_member(struct exporting *x, const char *name, json_t *value, struct err *e)
 {
-    for (const char *line = text, *end; line; line = end ? end + 1 : NULL) {
-        end = strchr(line, '\n');
-        fwrite(line, 1, end ? (size_t)(end - line) : strlen(line), f);
-        if (end)
-            fputs("\n    ", f);
-    }
+    fprintf(x->f, "%s\n      \"%s\": ", strcmp(name, "session_id") == 0 ? "" : ",", name);
+    return put(x, value, "\n      ", e);
 }
 
-static int write_json(struct exporting *x, const json_t *j, struct err *e)
+static int put_messages(struct store_tx *tx, struct exporting *x, const struct row_copy *s,
+                        struct err *e)
 {
-    char *text = json_dumps(j, JSON_INDENT(2) | JSON_ENSURE_ASCII | JSON_ENCODE_ANY);
+    const struct sql_arg sid = SQL_INT(s->sid);
+    int r;
 
-    if (!text)
-        return err_set(e, ERR_INTERNAL, "a session cannot be written as JSON");
-    write_indented(x->f, text);
-    free(text);
-    return 0;
+    x->done_seq = s->done_seq;
+    x->n_messages = 0;
+    fputs(",\n      \"messages\": [", x->f);
+    r = store_run(tx, &sql_messages, &sid, 1, message_row, x, e);
+    fputs(x->n_messages ? "\n      ]" : "]", x->f);
+    return r;
 }
 
 static int write_session(struct store_tx *tx, struct exporting *x, const struct row_copy *s,
                          struct err *e)
 {
-    AUTO(json_decref) json_t *id = text_of(s->session_id), *session = json_object();
-    const struct sql_arg sid = SQL_INT(s->sid);
     json_t *metadata;
     int r;
 
     r = json_parse(s->metadata, JSON_DEPTH, &x->arena, &metadata, NULL, e);
     if (r < 0)
         return r;
-    x->messages = json_array();
-    x->done_seq = s->done_seq;
-    json_object_set_nocheck(session, "session_id", id);
-    json_object_set_new_nocheck(session, "user_id", text_of(s->user_id));
-    json_object_set_new_nocheck(session, "created_at", stamp_of(s->created_us));
-    json_object_set_new_nocheck(session, "last_activity", stamp_of(s->active_us));
-    json_object_set_new_nocheck(session, "messages", x->messages);
-    json_object_set_nocheck(session, "metadata", metadata);
-    r = store_run(tx, &sql_messages, &sid, 1, message_row, x, e);
-    if (r < 0)
-        return r;
     fputs(x->n++ ? ",\n    " : "\n    ", x->f);
-    r = write_json(x, id, e);
-    if (r < 0)
-        return r;
-    fputs(": ", x->f);
-    return write_json(x, session, e);
+    r = put(x, text_of(s->session_id), "", e);
+    fputs(": {", x->f);
+    if (r == 0)
+        r = put_member(x, "session_id", text_of(s->session_id), e);
+    if (r == 0)
+        r = put_member(x, "user_id", text_of(s->user_id), e);
+    if (r == 0)
+        r = put_member(x, "created_at", stamp_of(s->created_us), e);
+    if (r == 0)
+        r = put_member(x, "last_activity", stamp_of(s->active_us), e);
+    if (r == 0)
+        r = put_messages(tx, x, s, e);
+    if (r == 0)
+        r = put_member(x, "metadata", json_incref(metadata), e);
+    fputs("\n    }", x->f);
+    return r;
 }
 
 static int export_body(struct store_tx *tx, void *arg, struct err *e)
