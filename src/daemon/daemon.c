@@ -32,6 +32,8 @@ static CO int watch_store(void *arg, struct err *e)
         struct err ping;
         bool up = store_ping(d->store, &ping) == 0;
 
+        if (fiber_canceled())
+            return -ERR_CANCELED; /* the ping may not have been made */
         if (up != d->store_up) {
             if (up)
                 log_info("the database is back", "store", LOG_STR(store_kind(d->store)));

@@ -13,6 +13,8 @@
 #include "base/log.h"
 #include "store/store_int.h"
 
+#define READ_LOOK_MS (60 * 60 * 1000)
+
 struct metric store_metric_seconds = {
     .name = "chela_store_seconds",
     .kind = METRIC_HISTOGRAM,
@@ -369,6 +371,30 @@ static int submit(struct store *s, struct store_job *job)
     return r;
 }
 
+bool store_unwanted(struct store_job *job)
+{
+    if (!atomic_load_explicit(&job->unwanted, memory_order_relaxed))
+        return false;
+    job->r = err_set(job->e, ERR_CANCELED, "nobody waits for it any more");
+    return true;
+}
+
+/*
+ * A write that was asked for is done, so its wait is blind to cancelling. A read may be dropped as
+ * long as its turn has not come; the deadline is only there to keep the loop turning.
+ */
+static CO void wait_done(struct store_job *job)
+{
+    while (job->read && !job->done) {
+        if (fiber_park(deadline_in(READ_LOOK_MS), NULL) == -ERR_CANCELED) {
+            atomic_store_explicit(&job->unwanted, true, memory_order_relaxed);
+            break;
+        }
+    }
+    while (!job->done)
+        fiber_park_hard();
+}
+
 static CO int run_parked(struct store *s, store_body *body, void *arg, bool read, struct err *e)
 {
     struct store_job job = {
@@ -380,8 +406,7 @@ static CO int run_parked(struct store *s, store_body *body, void *arg, bool read
     r = submit(s, &job);
     if (r < 0)
         return r;
-    while (!job.done)
-        fiber_park_hard();
+    wait_done(&job);
     return job.r;
 }
 

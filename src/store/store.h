@@ -104,7 +104,10 @@ void store_close(struct store *s);
 /* Run body durably; arg belongs to the store until this returns (cancel does not interrupt it). */
 CO int store_do(struct store *s, store_body *body, void *arg, struct err *e) MUST_CHECK;
 
-/* The same on a read-only snapshot; runs beside the writer, never behind it. */
+/*
+ * The same on a read-only snapshot; runs beside the writer, never behind it. When the fiber is
+ * cancelled before body's turn has come, body is not run: ERR_CANCELED.
+ */
 CO int store_read(struct store *s, store_body *body, void *arg, struct err *e) MUST_CHECK;
 
 /* Blocking forms for start-up, tools and tests; not on the loop's thread while it turns fibers. */

@@ -48,6 +48,7 @@ struct store_job {
     struct err *e;
     int r;
     bool read;
+    atomic_bool unwanted; /* a read whose fiber was cancelled: not run if it has not begun */
     bool done; /* owned by the loop's thread, or by the store's lock for a blocked thread */
     struct fiber *fiber; /* NULL: a thread waits on store.done_now */
     uint64_t since_us;   /* when it was queued */
@@ -85,6 +86,9 @@ struct store {
 
 void store_jobs_push(struct store_jobs *q, struct store_job *job);
 struct store_job *store_jobs_shift(struct store_jobs *q); /* NULL when empty */
+
+/* Is there no need to run the job? Then its outcome is filled in. */
+bool store_unwanted(struct store_job *job);
 
 /* n jobs were taken off a queue; under the lock. */
 void store_taken(struct store *s, unsigned n);

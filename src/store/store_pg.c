@@ -249,7 +249,8 @@ static void serve_job(struct worker *w, struct store_job *job)
         .deadline = deadline_in((long long)s->conf.wait_ms),
     };
 
-    job->r = serve(&v, job->e);
+    if (!store_unwanted(job))
+        job->r = serve(&v, job->e);
     store_finish(s, job);
 }
 

@@ -87,7 +87,7 @@ static void run_one(struct sqlite_store *st, struct batch *b, struct store_job *
     int r = 0;
 
     store_jobs_push(&b->ran, job);
-    if (b->lost)
+    if (b->lost || store_unwanted(job))
         return;
     if (!first)
         r = sqlite_db_verb(st->db, VERB_SAVE, &why);
@@ -215,6 +215,10 @@ static void read_one(struct sqlite_store *st, struct sqlite_db *db, struct store
 
 static void serve_read(struct sqlite_store *st, struct sqlite_db **db, struct store_job *job)
 {
+    if (store_unwanted(job)) {
+        store_finish(st->s, job);
+        return;
+    }
     job->r = atomic_load(&st->damaged) ? refuse_damaged(st, job->e) : 0;
     if (job->r == 0 && !*db) {
         job->r = sqlite_db_open(st->s->target, DB_READER, st->s->conf.wait_ms, db, job->e);

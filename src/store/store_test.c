@@ -494,17 +494,22 @@ static struct {
     bool inside, go;
 } gate = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, false };
 
-static int gate_body(struct store_tx *tx, void *arg, struct err *e)
+static int gate_wait(void)
 {
-    int r = run_kn(tx, &sql_put, "gate", 0, e);
-
     pthread_mutex_lock(&gate.lock);
     gate.inside = true;
     pthread_cond_broadcast(&gate.change);
     while (!gate.go)
         pthread_cond_wait(&gate.change, &gate.lock);
     pthread_mutex_unlock(&gate.lock);
-    return r;
+    return 0;
+}
+
+static int gate_body(struct store_tx *tx, void *arg, struct err *e)
+{
+    int r = run_kn(tx, &sql_put, "gate", 0, e);
+
+    return r < 0 ? r : gate_wait();
 }
 
 static int gate_fiber(void *arg, struct err *e)
@@ -515,10 +520,10 @@ static int gate_fiber(void *arg, struct err *e)
     return 0;
 }
 
-static CO int gate_enter(struct crowd *c, struct fiber **ret, struct err *e)
+static CO int gate_enter(struct crowd *c, fiber_fn *fn, struct fiber **ret, struct err *e)
 {
     gate.inside = gate.go = false;
-    if (fiber_spawn(c->f->loop, "gate", gate_fiber, c, ret, e) < 0 || fiber_yield(e) < 0)
+    if (fiber_spawn(c->f->loop, "gate", fn, c, ret, e) < 0 || fiber_yield(e) < 0)
         return -1;
     pthread_mutex_lock(&gate.lock);
     while (!gate.inside)
@@ -542,7 +547,7 @@ EVERYWHERE(a_read_does_not_wait_for_the_writer_and_does_not_see_its_work)
 
     if (f->memory) /* one connection: there it does wait */
         return 0;
-    CO_CHECK(gate_enter(&c, &fiber, e) == 0);
+    CO_CHECK(gate_enter(&c, gate_fiber, &fiber, e) == 0);
     CO_CHECK(count(f) == 0);
     gate_open();
     CO_CHECK(fiber_join(fiber, e) == 0);
@@ -565,7 +570,7 @@ static int bounded(struct fixture *f, struct err *e)
     struct fiber_group *group = fiber_group_new(f->loop);
     struct fiber *fiber;
 
-    CO_CHECK(gate_enter(&c, &fiber, e) == 0);
+    CO_CHECK(gate_enter(&c, gate_fiber, &fiber, e) == 0);
     for (size_t i = 0; i < LEN(crowd); i++) {
         crowd[i] = (struct crowd){ .f = f, .r = 1 };
         fmt_z(crowd[i].key, sizeof(crowd[i].key), "k%zu", i);
@@ -611,6 +616,56 @@ EVERYWHERE(cancelling_a_fiber_does_not_tear_its_transaction)
     CO_CHECK(c.r == 0);
     CO_CHECK(count(f) == 1);
     return 0;
+}
+
+static int gate_only_body(struct store_tx *tx, void *arg, struct err *e)
+{
+    return gate_wait();
+}
+
+static int gate_read_fiber(void *arg, struct err *e)
+{
+    struct crowd *c = arg;
+
+    c->r = store_read(c->f->s, gate_only_body, NULL, e);
+    return 0;
+}
+
+static int count_fiber(void *arg, struct err *e)
+{
+    struct crowd *c = arg;
+
+    c->seen = -7;
+    c->r = store_read(c->f->s, count_body, &c->seen, e);
+    return 0;
+}
+
+static int cancel_reads(struct fixture *f, struct err *e)
+{
+    struct crowd begun = { .f = f, .r = 1 }, waiting = { .f = f, .r = 1 };
+    struct fiber *first, *second;
+
+    CO_CHECK(gate_enter(&begun, gate_read_fiber, &first, e) == 0);
+    CO_CHECK(fiber_spawn(f->loop, "count", count_fiber, &waiting, &second, e) == 0);
+    CO_CHECK(fiber_yield(e) == 0);
+    fiber_cancel(first);
+    fiber_cancel(second);
+    CO_CHECK(fiber_yield(e) == 0);
+    CO_CHECK(begun.r == 1 && waiting.r == 1); /* the store still holds what is theirs */
+    gate_open();
+    CO_CHECK(fiber_join(first, e) == 0);
+    CO_CHECK(fiber_join(second, e) == 0);
+    CO_CHECK(begun.r == 0); /* its turn had come */
+    CO_CHECK(waiting.r == -ERR_CANCELED && waiting.seen == -7);
+    return 0;
+}
+
+TEST(a_read_that_nobody_waits_for_any_more_is_not_begun)
+{
+    struct store_conf narrow = conf;
+
+    narrow.pool = 1;
+    CHECK(fixture_everywhere(&narrow, cancel_reads));
 }
 
 static void *put_from_thread(void *arg)
