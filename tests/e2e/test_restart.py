@@ -211,7 +211,8 @@ def refuses(daemon):
     try:
         with Connection(daemon):
             return False
-    except ConnectionRefusedError:
+    except (ConnectionRefusedError, ConnectionResetError):
+        # Reset: the kernel had queued this connection when the listening socket was closed.
         return True
 
 
