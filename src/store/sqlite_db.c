@@ -17,6 +17,8 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "store/translate.h"
+
 #define CACHE_KIB        1024       /* pages each connection keeps; malloc'ed as they come */
 #define WAL_KEEP         (16 * MIB) /* a log that grew longer is cut when it starts over */
 #define CHECK_WHOLE      (8 * MIB)  /* files up to this are checked page by page at open */
@@ -187,7 +189,8 @@ static void grow(struct sqlite_db *db)
 static int prepare(struct sqlite_db *db, const struct sql *sql, unsigned flags, sqlite3_stmt **ret,
                    struct err *e)
 {
-    int rc = sqlite3_prepare_v3(db->db, sql->text, -1, flags, ret, NULL);
+    AUTO(free) char *own = translate_sqlite(sql->text);
+    int rc = sqlite3_prepare_v3(db->db, own ? own : sql->text, -1, flags, ret, NULL);
 
     if (rc != SQLITE_OK)
         return fail(db, rc, sql->name, e);
@@ -307,7 +310,8 @@ static int run(struct store_tx *tx, const struct sql *sql, const struct sql_arg 
 static int script(struct store_tx *tx, const char *text, struct err *e)
 {
     struct sqlite_db *db = container_of(tx, struct sqlite_db, tx);
-    int rc = sqlite3_exec(db->db, text, NULL, NULL, NULL);
+    AUTO(free) char *own = translate_sqlite(text);
+    int rc = sqlite3_exec(db->db, own ? own : text, NULL, NULL, NULL);
 
     return rc == SQLITE_OK ? 0 : fail(db, rc, "script", e);
 }

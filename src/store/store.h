@@ -37,7 +37,8 @@ struct store_row;
 
 struct sql { /* a statement is a named static constant; its text never holds a value */
     const char *name;
-    const char *text; /* the dialect both speak; parameters ?1 ?2 ... */
+    const char *text; /* the dialect both speak; parameters ?1 ?2 ... ; tables of the schema dbos
+                         are written dbos.NAME, and SQLite is given NAME */
     const char *pg;   /* instead of text on PostgreSQL, where the dialects part; still ?N */
 };
 
@@ -65,8 +66,9 @@ typedef int store_body(struct store_tx *tx, void *arg, struct err *e);
 /*
  * One step of the schema, applied once, whole or not at all, in order of version. The text may hold
  * many statements. Where pg is NULL, PostgreSQL gets the other text with the words INTEGER, BLOB
- * and REAL turned into BIGINT, BYTEA and DOUBLE PRECISION, and without STRICT and WITHOUT ROWID. No
- * column numbers itself. A migration that has been released is never changed: its SHA-256 is kept.
+ * and REAL turned into BIGINT, BYTEA and DOUBLE PRECISION, and without STRICT and WITHOUT ROWID.
+ * SQLite gets dbos.NAME as NAME. No column numbers itself. A migration that has been released is
+ * never changed: its SHA-256 is kept.
  */
 struct store_migration {
     int version;

@@ -79,6 +79,40 @@ char *translate_statement(const char *text)
     return finish(&b);
 }
 
+static const char schema_prefix[] = "dbos.";
+
+/* Length of the prefix at p when it stands before a name; before is the character in front. */
+static size_t prefix(const char *p, char before)
+{
+    size_t n = sizeof(schema_prefix) - 1;
+
+    if (strncmp(p, schema_prefix, n) != 0 || is_word(before) || before == '.')
+        return 0;
+    return p[n] == '"' || (is_word(p[n]) && !is_digit(p[n])) ? n : 0;
+}
+
+char *translate_sqlite(const char *text)
+{
+    struct buf b;
+    const char *p = text;
+
+    if (!strstr(text, schema_prefix))
+        return NULL;
+    buf_init(&b, SIZE_MAX / 2);
+    while (*p) {
+        size_t n = opaque(p), skip = n ? 0 : prefix(p, p > text ? p[-1] : ' ');
+
+        p += skip;
+        if (n == 0)
+            n = opaque(p); /* of a quoted name after the prefix */
+        if (n == 0)
+            n = 1;
+        put(&b, p, n);
+        p += n;
+    }
+    return finish(&b);
+}
+
 static size_t blank(const char *p)
 {
     size_t n = 0, more;

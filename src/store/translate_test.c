@@ -52,6 +52,27 @@ TEST(what_is_quoted_or_a_comment_is_left_alone)
     check(translate_statement, cases, LEN(cases));
 }
 
+TEST(the_schema_of_a_table_goes_where_there_are_no_schemas)
+{
+    static const struct pair cases[] = {
+        { "SELECT a FROM dbos.t", "SELECT a FROM t" },
+        { "dbos.t", "t" },
+        { "SELECT dbos.t.a FROM dbos.t,dbos.u", "SELECT t.a FROM t,u" },
+        { "INSERT INTO dbos.\"odd dbos.x\" VALUES ('dbos.y')",
+          "INSERT INTO \"odd dbos.x\" VALUES ('dbos.y')" },
+        { "SELECT 'dbos.t', dbos.t.a -- dbos.t\n/* dbos.t */",
+          "SELECT 'dbos.t', t.a -- dbos.t\n/* dbos.t */" },
+        { "SELECT mydbos.t, x.dbos.t, _dbos.t, dbos.1",
+          "SELECT mydbos.t, x.dbos.t, _dbos.t, dbos.1" },
+        { "SELECT dbos .t, dbos.", "SELECT dbos .t, dbos." },
+        { "REFERENCES dbos.t(a)", "REFERENCES t(a)" },
+    };
+    AUTO(free) char *same = translate_sqlite("SELECT dbos, bdos.x FROM t");
+
+    CHECK(!same);
+    check(translate_sqlite, cases, LEN(cases));
+}
+
 TEST(types_of_the_schema_become_those_of_postgresql)
 {
     static const struct pair cases[] = {
