@@ -13,11 +13,12 @@ MAY = {
     "base": {"base"},
     "net": {"base", "net"},
     "store": {"base", "store"},
-    "bridge": {"base", "net", "store", "bridge"},
-    "daemon": {"base", "net", "store", "bridge", "daemon"},
+    "durable": {"base", "net", "store", "durable"},
+    "bridge": {"base", "net", "store", "durable", "bridge"},
+    "daemon": {"base", "net", "store", "durable", "bridge", "daemon"},
     "cli": {"base", "net", "cli"},
     "agent": {"base", "net", "agent"},
-    "libchela": {"base", "net", "store", "bridge", "libchela", "chela"},
+    "libchela": {"base", "net", "store", "durable", "bridge", "libchela", "chela"},
 }
 # A tool of the command line works on the database itself, with the daemon stopped.
 ALSO = {("cli", "store")}
@@ -28,6 +29,7 @@ LIBRARY = {
     "uv.h": ["base/loop"],
     "jansson.h": ["base/json"],
     "ini.h": ["base/conf"],
+    "glib": ["durable/zone"],
     "openssl/ssl.h": ["net/stream_tls"],
     "openssl/": ["base/secret", "net/stream_tls"],
     "http_parser.h": ["net/http_parse"],

@@ -138,6 +138,7 @@ const char *err_name(enum err_code code)
         [ERR_CONFLICT] = "conflict",       [ERR_LIMIT] = "limit",
         [ERR_UNAVAILABLE] = "unavailable", [ERR_TIMEOUT] = "timeout",
         [ERR_CANCELED] = "canceled",       [ERR_INTERNAL] = "internal",
+        [ERR_PARKED] = "parked",
     };
 
     if ((unsigned)code >= LEN(names) || !names[code])

@@ -31,6 +31,7 @@ enum err_code {
     ERR_TIMEOUT,      /* 504 */
     ERR_CANCELED,     /* the operation's owner gave up; say nothing */
     ERR_INTERNAL,     /* 500: a bug or a broken disk; the log has the detail */
+    ERR_PARKED,       /* a durable workflow gives its stack up: return at once, say nothing */
 };
 
 struct err {

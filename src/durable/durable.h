@@ -122,7 +122,8 @@ struct durable_settings {
  * conf is copied, its strings are borrowed; so is the store. Types and queues are registered before
  * durable_start_engine(); their rows must stay. Two types of one (name, class) are ERR_CONFLICT.
  */
-struct durable *durable_new(struct loop *loop, struct store *store, const struct durable_conf *conf);
+struct durable *durable_new(struct loop *loop, struct store *store,
+                            const struct durable_conf *conf);
 int durable_register(struct durable *d, const struct durable_type *types, size_t n, struct err *e)
     MUST_CHECK;
 int durable_register_queues(struct durable *d, const struct durable_queue *queues, size_t n,
@@ -159,9 +160,9 @@ struct durable_start {
     bool id_must_be_new;
     int64_t priority; /* 0 .. 2^31-1, lower first */
     struct str partition_key;
-    uint64_t delay_ms;   /* with a queue */
-    uint64_t timeout_ms; /* from when it starts to run; 0: the type's */
-    int64_t deadline_ms; /* absolute, ms since 1970; 0: none */
+    uint64_t delay_ms;      /* with a queue */
+    uint64_t timeout_ms;    /* from when it starts to run; 0: the type's */
+    int64_t deadline_ms;    /* absolute, ms since 1970; 0: none */
     struct str user, roles; /* of the caller: name, and a JSON array of strings; {0}: none */
     struct str attributes;  /* JSON object; {0}: none */
     const char *schedule;   /* NULL: none */
@@ -171,8 +172,8 @@ struct durable_start {
 
 struct durable_started {
     char id[DURABLE_ID];
-    bool existed;            /* the id, or the holder of the dedup_id, was there before */
-    enum durable_code code;  /* of a refusal: 22, 28, 29, 36 or 6; 0 otherwise */
+    bool existed;           /* the id, or the holder of the dedup_id, was there before */
+    enum durable_code code; /* of a refusal: 22, 28, 29, 36 or 6; 0 otherwise */
 };
 
 /*
@@ -231,10 +232,10 @@ CO int durable_read_stream(struct durable *d, struct str id, struct str key, int
 const char *workflow_id(const struct workflow *w);
 void *workflow_ctx(const struct workflow *w);
 struct durable *workflow_engine(const struct workflow *w);
-const json_t *workflow_args(const struct workflow *w);  /* array; lives as long as w */
-const json_t *workflow_named(const struct workflow *w); /* object */
+const json_t *workflow_args(const struct workflow *w);          /* array; lives as long as w */
+const json_t *workflow_named(const struct workflow *w);         /* object */
 const json_t *workflow_arg(const struct workflow *w, size_t i); /* NULL when there are fewer */
-unsigned workflow_attempt(const struct workflow *w);    /* 1 on the first start */
+unsigned workflow_attempt(const struct workflow *w);            /* 1 on the first start */
 
 /* The result; copied. json must be one JSON value (ERR_INVALID, ERR_LIMIT). */
 int durable_return(struct workflow *w, struct str json, struct err *e) MUST_CHECK;

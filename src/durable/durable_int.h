@@ -21,9 +21,9 @@
 #include "base/time.h"
 #include "durable/durable.h"
 
-#define TOKEN_TEXT  37 /* a UUID */
-#define NAME_MAX_   256
-#define CODE_TEXT   64
+#define TOKEN_TEXT 37 /* a UUID */
+#define NAME_MAX_  256
+#define CODE_TEXT  64
 
 /* Wall clock in ms since 1970. */
 static inline int64_t wall_ms(void)
@@ -39,9 +39,9 @@ void uuid_new(char out[37]); /* random, version 4 */
 /* --- codec.c: the formats of values (spec: serialization of DBOS) --- */
 
 enum wire_format {
-    WIRE_PORTABLE, /* portable_json */
+    WIRE_PORTABLE,  /* portable_json */
     WIRE_SUPERJSON, /* js_superjson */
-    WIRE_UNKNOWN,  /* py_pickle, DBOS_JSON, ...: we cannot read it */
+    WIRE_UNKNOWN,   /* py_pickle, DBOS_JSON, ...: we cannot read it */
 };
 enum wire_format wire_format_of(struct str serialization); /* {0} is portable for rows of ours */
 const char *wire_format_name(enum wire_format format);
@@ -67,7 +67,8 @@ int wire_write_error(enum wire_format format, const struct wire_error *error, st
 int wire_read_error(enum wire_format format, struct str text, struct arena *a,
                     struct wire_error *ret, struct err *e) MUST_CHECK;
 
-/* *e from such an error ("message", code by its name: see err_name(), else ERR_INTERNAL) and back. */
+/* *e from such an error ("message", code by its name: see err_name(), else ERR_INTERNAL) and back.
+ */
 int wire_error_to_err(const struct wire_error *error, struct err *e);
 
 /* Is text one JSON value? ERR_INVALID says where not. */
@@ -95,13 +96,16 @@ struct record {
     const char *name;
     struct str output, error; /* in the format said; {0} is NULL. Lent */
     enum wire_format format;
-    struct str child; /* {0} is NULL */
+    struct str child;                 /* {0} is NULL */
     int64_t started_ms, completed_ms; /* 0 is NULL */
 };
 
 /* Outcomes of a journal write. */
-enum { JOURNAL_OK = 0, JOURNAL_LOST = 1 /* not ours any more, or cancelled */,
-       JOURNAL_TAKEN = 2 /* another record is there */ };
+enum {
+    JOURNAL_OK = 0,
+    JOURNAL_LOST = 1 /* not ours any more, or cancelled */,
+    JOURNAL_TAKEN = 2 /* another record is there */
+};
 
 /* Lane STEP: the record, if the run still owns its workflow. JOURNAL_*, or < 0 (never UNAVAILABLE:
  * it waits for the database until the engine stops, then ERR_CANCELED). */
@@ -150,7 +154,7 @@ struct workflow {
     struct workflow *next_id;      /* in the bucket of its id */
     char id[DURABLE_ID], token[TOKEN_TEXT];
     const struct durable_type *type;
-    char *queue;  /* NULL: none */
+    char *queue;     /* NULL: none */
     char *partition; /* NULL: none */
     bool hold_slot;
     struct fiber *fiber;
@@ -158,7 +162,7 @@ struct workflow {
     json_t *args, *named;
     enum wire_format format; /* of the outcome */
     unsigned attempt;
-    int64_t deadline_ms; /* wall; 0: none */
+    int64_t deadline_ms;    /* wall; 0: none */
     uint64_t deadline_mono; /* the same as now_ms() when it was read; DEADLINE_NONE */
     int64_t timeout_ms, created_ms;
     /* the journal */
@@ -190,7 +194,7 @@ struct claimed {
  * of (run_room). On an error (no fiber to be had) the row is released and nothing runs.
  */
 int run_begin(struct durable *d, const struct claimed *c, struct err *e) MUST_CHECK;
-unsigned run_room(const struct durable *d); /* how many more may run */
+unsigned run_room(const struct durable *d);                  /* how many more may run */
 struct workflow *run_find(struct durable *d, struct str id); /* running here, or NULL */
 
 /* End it from outside: its waits fail, it unwinds. No effect on one that is ending. */
@@ -214,21 +218,24 @@ int run_wrote(struct workflow *w, int journal_outcome, struct err *e) MUST_CHECK
 int run_replay(struct workflow *w, const struct recorded *rec, struct buf *out, struct err *e)
     MUST_CHECK;
 
-/* A transaction of a running workflow: retried while the database is away, as lanes are. ERR_CANCELED
- * when the run ended meanwhile. Other errors are the body's. */
+/* A transaction of a running workflow: retried while the database is away, as lanes are.
+ * ERR_CANCELED when the run ended meanwhile. Other errors are the body's. */
 CO int run_store(struct workflow *w, store_body *body, void *arg, struct err *e) MUST_CHECK;
 
 /* --- start.c --- */
 
 struct start_row { /* all strings lent; {0} is NULL */
-    struct str id, name, class_name, config_name, queue, inputs, token, executor, app_version, app_name;
+    struct str id, name, class_name, config_name, queue, inputs, token, executor, app_version,
+        app_name;
     struct str dedup_id, partition, user, roles, attributes, parent, schedule;
     enum durable_status status; /* PENDING, ENQUEUED or DELAYED */
-    int64_t priority, timeout_ms, deadline_ms, delay_until_ms, created_ms; /* 0: NULL, but created */
-    int64_t attempts;           /* 1 when PENDING, else 0 */
+    int64_t priority, timeout_ms, deadline_ms, delay_until_ms,
+        created_ms;   /* 0: NULL, but created */
+    int64_t attempts; /* 1 when PENDING, else 0 */
 };
 
-/* Insert row and input in tx: JOURNAL_OK, or JOURNAL_TAKEN (id). A dedup collision is START_DEDUP. */
+/* Insert row and input in tx: JOURNAL_OK, or JOURNAL_TAKEN (id). A dedup collision is START_DEDUP.
+ */
 enum { START_DEDUP = 3 };
 int start_tx(struct store_tx *tx, const struct start_row *row, struct err *e) MUST_CHECK;
 
@@ -241,8 +248,9 @@ int start_prepare(struct durable *d, const struct durable_start *start, struct b
 /* After START_DEDUP or JOURNAL_TAKEN: compare with who is there. 0 with ret->existed, or
  * ERR_CONFLICT with ret->code; START_AGAIN: it has vanished, insert again. */
 enum { START_AGAIN = 4 };
-CO int start_settle(struct durable *d, const struct start_row *row, const struct durable_start *start,
-                    int outcome, struct durable_started *ret, struct err *e) MUST_CHECK;
+CO int start_settle(struct durable *d, const struct start_row *row,
+                    const struct durable_start *start, int outcome, struct durable_started *ret,
+                    struct err *e) MUST_CHECK;
 
 /* A row of ours is committed: run it here (PENDING), or hint its queue. */
 void start_done(struct durable *d, const struct start_row *row);
@@ -253,8 +261,8 @@ void start_done(struct durable *d, const struct start_row *row);
 enum wait_kind { WAIT_SLEEP, WAIT_RECV, WAIT_EVENT, WAIT_RESULT, WAIT_STREAM, WAIT_KINDS };
 
 /*
- * Everybody who waits here for (kind, workflow, topic): wakes are level-triggered, a woken one looks
- * again at the database. topic is compared only for RECV, EVENT and STREAM.
+ * Everybody who waits here for (kind, workflow, topic): wakes are level-triggered, a woken one
+ * looks again at the database. topic is compared only for RECV, EVENT and STREAM.
  */
 void wake_waiters(struct durable *d, enum wait_kind kind, struct str workflow, struct str topic);
 void wake_all_waiters(struct durable *d); /* something may have been missed */
@@ -269,14 +277,16 @@ enum { WAIT_TIMEOUT = 1 };
 struct wait {
     enum wait_kind kind;
     struct str workflow, topic; /* lent while waiting */
-    uint64_t deadline; /* mono */
-    int64_t until_ms;  /* the same as wall time, recorded; 0: none */
-    uint64_t since;    /* mono; 0: this is the first round */
+    uint64_t deadline;          /* mono */
+    int64_t until_ms;           /* the same as wall time, recorded; 0: none */
+    uint64_t since;             /* mono; 0: this is the first round */
 };
-CO int wait_round(struct durable *d, struct workflow *w, struct wait *wait, struct err *e) MUST_CHECK;
+CO int wait_round(struct durable *d, struct workflow *w, struct wait *wait, struct err *e)
+    MUST_CHECK;
 
 /* From recorded wall times to this process's clock: what is left of a wait that began at started
- * and was to end at until, at most its whole length (a clock that stepped back prolongs nothing). */
+ * and was to end at until, at most its whole length (a clock that stepped back prolongs nothing).
+ */
 uint64_t wait_left_ms(int64_t started_ms, int64_t until_ms);
 
 /* In a transaction that makes `workflow` something to look at for: those parked for it go back to
@@ -321,10 +331,10 @@ CO int dead_letter(struct durable *d, struct str id, struct str token, struct er
 
 /* --- notify.c: telling other processes (PostgreSQL): coalesced, after the commit --- */
 void notify_others(struct durable *d, const char *channel, struct str payload);
-#define NOTIFY_QUEUE   "chela_queue"
-#define NOTIFY_CANCEL  "chela_cancel"
-#define NOTIFY_EVENTS  "dbos_workflow_events_channel"
-#define NOTIFY_STREAMS "dbos_streams_channel"
+#define NOTIFY_QUEUE    "chela_queue"
+#define NOTIFY_CANCEL   "chela_cancel"
+#define NOTIFY_EVENTS   "dbos_workflow_events_channel"
+#define NOTIFY_STREAMS  "dbos_streams_channel"
 #define NOTIFY_MESSAGES "dbos_notifications_channel"
 
 /* --- schedule.c, manage --- */
@@ -352,7 +362,7 @@ struct durable {
     unsigned n_live;
     struct workflow **by_id; /* buckets */
     size_t n_buckets;
-    struct fiber *drain; /* who waits for n_live to be 0 */
+    struct fiber *drain;       /* who waits for n_live to be 0 */
     struct waiters *waiters;   /* park.c */
     struct queues *queues;     /* queue.c */
     struct sweeper *sweeper;   /* sweep.c */
@@ -363,7 +373,8 @@ struct durable {
     uint64_t hint_ms; /* polls of waits: 10 s when LISTEN works, else sweep_ms */
 };
 
-const struct durable_type *type_find(const struct durable *d, struct str name, struct str class_name);
+const struct durable_type *type_find(const struct durable *d, struct str name,
+                                     struct str class_name);
 struct str type_address(struct str name, struct str class_name, struct arena *a);
 
 /* metrics.c */

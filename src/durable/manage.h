@@ -10,7 +10,8 @@
 #include "durable/durable.h"
 
 struct durable_info {
-    struct str id, name, class_name, config_name, queue, user, role, roles, executor, app_version, app_name;
+    struct str id, name, class_name, config_name, queue, user, role, roles, executor, app_version,
+        app_name;
     struct str input, output, error, serialization; /* as stored; only when asked for */
     struct str dedup_id, partition, forked_from, parent, schedule, attributes, app_id;
     enum durable_status status;
@@ -24,9 +25,11 @@ struct durable_info {
 #define DURABLE_IDS_MAX 1000 /* in one request */
 
 struct durable_filter { /* zero: everything. Lists are any-of */
-    const struct str *ids, *names, *queues, *users, *versions, *executors, *parents, *forked_from, *schedules;
-    size_t n_ids, n_names, n_queues, n_users, n_versions, n_executors, n_parents, n_forked_from, n_schedules;
-    unsigned statuses; /* bits 1 << enum durable_status; 0: all */
+    const struct str *ids, *names, *queues, *users, *versions, *executors, *parents, *forked_from,
+        *schedules;
+    size_t n_ids, n_names, n_queues, n_users, n_versions, n_executors, n_parents, n_forked_from,
+        n_schedules;
+    unsigned statuses;                /* bits 1 << enum durable_status; 0: all */
     struct str id_prefix, attributes; /* JSON object: contained */
     int64_t created_from_ms, created_to_ms, completed_from_ms, completed_to_ms;
     bool queues_only; /* in a queue and active */
@@ -44,8 +47,9 @@ struct durable_step_info {
     struct str name, output, error, child, serialization;
     int64_t started_ms, completed_ms;
 };
-CO int durable_steps(struct durable *d, struct str id, int64_t from, unsigned limit, struct arena *a,
-                     struct durable_step_info **ret, size_t *ret_n, struct err *e) MUST_CHECK;
+CO int durable_steps(struct durable *d, struct str id, int64_t from, unsigned limit,
+                     struct arena *a, struct durable_step_info **ret, size_t *ret_n, struct err *e)
+    MUST_CHECK;
 
 /* Cancel the active among ids (and their descendants); the number cancelled. Those that run here
  * are ended at once, those elsewhere within a sweep. Unknown ids are ignored. */
@@ -66,8 +70,8 @@ struct durable_fork {
 CO int durable_fork(struct durable *d, const struct durable_fork *f, char ret_id[DURABLE_ID],
                     struct err *e) MUST_CHECK;
 
-/* The same workflow again from step on (-1: from the first step whose record is an error, or the end
- * of its records): terminal ones only (ERR_CONFLICT). What was sent to it and not consumed, or
+/* The same workflow again from step on (-1: from the first step whose record is an error, or the
+ * end of its records): terminal ones only (ERR_CONFLICT). What was sent to it and not consumed, or
  * consumed at or after the step, is gone. */
 CO int durable_rewind(struct durable *d, struct str id, int64_t step, struct err *e) MUST_CHECK;
 
@@ -87,13 +91,15 @@ CO int durable_collect(struct durable *d, int64_t before_ms, int64_t keep, int64
 CO int durable_cancel_before(struct durable *d, int64_t created_before_ms, int64_t *ret_n,
                              struct err *e) MUST_CHECK;
 
-/* Re-enqueue what is PENDING under these executors, which the caller knows to be dead; their ids. */
+/* Re-enqueue what is PENDING under these executors, which the caller knows to be dead; their ids.
+ */
 CO int durable_recover(struct durable *d, const struct str *executors, size_t n, struct arena *a,
                        struct str **ret_ids, size_t *ret_n, struct err *e) MUST_CHECK;
 
 CO int durable_set_priority(struct durable *d, struct str id, int64_t priority, struct err *e)
     MUST_CHECK;
-CO int durable_set_delay(struct durable *d, struct str id, int64_t until_ms, struct err *e) MUST_CHECK;
+CO int durable_set_delay(struct durable *d, struct str id, int64_t until_ms, struct err *e)
+    MUST_CHECK;
 
 struct durable_count { /* of one status */
     int64_t n, oldest_ms;
@@ -116,13 +122,22 @@ struct durable_queue_info {
 };
 CO int durable_queues(struct durable *d, struct arena *a, struct durable_queue_info **ret,
                       size_t *ret_n, struct err *e) MUST_CHECK;
-CO int durable_queue_put(struct durable *d, const struct durable_queue *q, struct err *e) MUST_CHECK;
+CO int durable_queue_put(struct durable *d, const struct durable_queue *q, struct err *e)
+    MUST_CHECK;
 CO int durable_queue_remove(struct durable *d, struct str name, struct err *e) MUST_CHECK;
 
 /* --- schedules --- */
 
-enum durable_misfire { MISFIRE_SKIP, MISFIRE_ONCE, MISFIRE_ALL }; /* times missed while nobody ran */
-enum durable_overlap { OVERLAP_ALLOW, OVERLAP_SKIP, OVERLAP_REPLACE }; /* the one before still runs */
+enum durable_misfire {
+    MISFIRE_SKIP,
+    MISFIRE_ONCE,
+    MISFIRE_ALL
+}; /* times missed while nobody ran */
+enum durable_overlap {
+    OVERLAP_ALLOW,
+    OVERLAP_SKIP,
+    OVERLAP_REPLACE
+};                                                 /* the one before still runs */
 extern const char *const durable_misfire_names[3]; /* "skip" "once" "all" */
 extern const char *const durable_overlap_names[3]; /* "allow" "skip" "replace" */
 

@@ -105,6 +105,7 @@ int http_status_of(enum err_code code)
     case ERR_TIMEOUT:
         return 504;
     case ERR_INTERNAL:
+    case ERR_PARKED:
         return 500;
     }
     return 500;

@@ -52,6 +52,7 @@ static enum pg_verdict judge(const char *state, enum err_code *ret_code)
         { "23502", ERR_INTERNAL, PG_FAILED },    /* not_null_violation */
         { "23514", ERR_INTERNAL, PG_FAILED },    /* check_violation */
         { "23", ERR_CONFLICT, PG_FAILED },       /* integrity constraints */
+        { "55000", ERR_CONFLICT, PG_FAILED },    /* what a migration finds is not what it needs */
         { "25006", ERR_UNAVAILABLE, PG_FAILED }, /* the server takes no writes now */
         { "08P01", ERR_INTERNAL, PG_FAILED },    /* a wrong number of arguments */
         { "08", ERR_UNAVAILABLE, PG_LOST },      /* connection exceptions */

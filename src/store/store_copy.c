@@ -19,7 +19,8 @@
 #define OPEN_WAIT_MS 2000
 
 struct table {
-    const char *name;
+    const char *name;  /* here */
+    const char *there; /* quoted, with its schema where it needs one */
     struct table *next;
     bool done;
 };
@@ -98,7 +99,8 @@ static int list_tables(struct copy *c, struct err *e)
     static const struct sql list = {
         "list tables",
         "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%'"
-        " ESCAPE '\\' AND name <> '" STORE_MIGRATIONS_TABLE "' ORDER BY name",
+        " ESCAPE '\\' AND name NOT IN ('" STORE_MIGRATIONS_TABLE "', 'dbos_migrations')"
+        " ORDER BY name",
         NULL,
     };
 
@@ -246,6 +248,8 @@ static int add_column(struct store_row *row, void *arg, struct err *e)
     const char *name = quoted(c, row_str(row, 0));
     bool *binary = arena_alloc(&c->arena, (size_t)c->n_columns + 1);
 
+    if (!c->table->there)
+        c->table->there = arena_str(&c->arena, row_str(row, 2)).p;
     c->columns = c->n_columns ? arena_printf(&c->arena, "%s, %s", c->columns, name) : name;
     if (c->n_columns)
         memcpy(binary, c->binary, (size_t)c->n_columns);
@@ -254,14 +258,18 @@ static int add_column(struct store_row *row, void *arg, struct err *e)
     return 0;
 }
 
-/* The columns as the destination has them; a column it lacks or has more shows in the SELECT. */
+/*
+ * The table and its columns as the destination has them, in the schema dbos or in our own; a column
+ * it lacks or has more shows in the SELECT.
+ */
 static int list_columns(struct copy *c, struct err *e)
 {
     static const struct sql list = {
         "list columns",
-        "SELECT a.attname, t.typname FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid"
-        " WHERE a.attrelid = to_regclass(?1) AND a.attnum > 0 AND NOT a.attisdropped"
-        " ORDER BY a.attnum",
+        "SELECT a.attname, t.typname, a.attrelid::regclass::text"
+        " FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid"
+        " WHERE a.attrelid = coalesce(to_regclass('dbos.' || ?1), to_regclass(?1))"
+        " AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
         NULL,
     };
     const struct sql_arg args[] = { SQL_Z(quoted(c, str_of(c->table->name))) };
@@ -281,14 +289,15 @@ static int no_row(struct store_row *row, void *arg, struct err *e)
     return err_set(e, ERR_CONFLICT, "the destination holds rows already");
 }
 
-static int copy_rows(struct copy *c, const char *name, struct err *e)
+static int copy_rows(struct copy *c, struct err *e)
 {
-    const char *text = join(c, "COPY ", name, " (", join(c, c->columns, ") FROM STDIN", "", ""));
+    const char *text =
+        join(c, "COPY ", c->table->there, " (", join(c, c->columns, ") FROM STDIN", "", ""));
     int r = pg_db_copy_begin(c->to, text, e);
 
     if (r < 0)
         return r;
-    text = join(c, "SELECT ", c->columns, " FROM ", name);
+    text = join(c, "SELECT ", c->columns, " FROM ", quoted(c, str_of(c->table->name)));
     r = store_run(sqlite_db_tx(c->from), statement(c, text), NULL, 0, copy_row, c, e);
     if (r == 0)
         r = flush(c, e);
@@ -297,15 +306,16 @@ static int copy_rows(struct copy *c, const char *name, struct err *e)
 
 static int copy_table(struct copy *c, struct err *e)
 {
-    const char *name = quoted(c, str_of(c->table->name));
-    const char *text = join(c, "SELECT 1 FROM ", name, " LIMIT 1", "");
+    const char *text;
     int r = list_columns(c, e);
 
     c->rows = 0;
-    if (r == 0)
+    if (r == 0) {
+        text = join(c, "SELECT 1 FROM ", c->table->there, " LIMIT 1", "");
         r = store_run(pg_db_tx(c->to), statement(c, text), NULL, 0, no_row, NULL, e);
+    }
     if (r == 0)
-        r = copy_rows(c, name, e);
+        r = copy_rows(c, e);
     if (r < 0)
         return err_wrap(e, "table %s", c->table->name);
     c->table->done = true;

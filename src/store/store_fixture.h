@@ -99,7 +99,10 @@ static inline const char *fixture_pg(void)
     const char *url = getenv("CHELA_TEST_PG");
     struct err e;
 
-    if (url && fixture_sql(url, "DROP SCHEMA public CASCADE; CREATE SCHEMA public", &e) < 0) {
+    if (url && fixture_sql(url,
+                           "DROP SCHEMA IF EXISTS dbos CASCADE;"
+                           "DROP SCHEMA public CASCADE; CREATE SCHEMA public",
+                           &e) < 0) {
         printf("Bail out! %s\n", e.msg);
         exit(1);
     }
