@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * store/translate.h — the SQL that is written once, as each database wants it. Pure; results are the
- * caller's to free. Quoted text, quoted names and comments pass through untouched.
+ * store/translate.h — the SQL that is written once, as each database wants it. Pure; results are
+ * the caller's to free. Quoted text, quoted names and comments pass through untouched.
  */
 #pragma once
 

@@ -93,7 +93,8 @@ class Cluster:
 
     def empty(self, url):
         """Make a database as it was when it was new."""
-        self.psql("DROP SCHEMA public CASCADE; CREATE SCHEMA public", url.rsplit("/", 1)[1])
+        self.psql("DROP SCHEMA IF EXISTS dbos CASCADE; DROP SCHEMA public CASCADE;"
+                  " CREATE SCHEMA public", url.rsplit("/", 1)[1])
 
     def url(self, name):
         return f"postgres://chela@127.0.0.1:{self.port}/{name}"
