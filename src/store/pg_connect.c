@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "store/pg_db_int.h"
@@ -99,6 +100,7 @@ static int note_life(struct pg_db *db, struct err *e)
 static int greet(struct pg_db *db, struct err *e)
 {
     const char *encoding = db->pg->parameterStatus(db->conn, "server_encoding");
+    PGresult *result;
     int r;
 
     if (db->pg->serverVersion(db->conn) < 140000)
@@ -109,11 +111,19 @@ static int greet(struct pg_db *db, struct err *e)
                        encoding ? encoding : "unknown");
     db->name = xasprintf("%s on %s:%s", db->pg->db(db->conn), db->pg->host(db->conn),
                          db->pg->port(db->conn));
-    /* What is acknowledged is on the disk, whatever the server is used to. */
-    r = pg_simple(db, "synchronous_commit",
-                  "SELECT set_config('synchronous_commit', 'on', false)"
-                  " WHERE current_setting('synchronous_commit') = 'off'",
-                  e);
+    result = db->pg->exec(db->conn,
+                          "SELECT pg_backend_pid(), current_setting('synchronous_commit') = 'off'");
+    r = pg_good(db, result) ? 0 : pg_fail(db, result, "greet", e);
+    if (r == 0) {
+        db->pooled = atoi(db->pg->getvalue(result, 0, 0)) != db->pg->backendPID(db->conn);
+        db->lazy = db->pg->getvalue(result, 0, 1)[0] == 't';
+    }
+    db->pg->clear(result);
+    if (r == 0 && db->lazy && !db->pooled) {
+        /* What is acknowledged is on the disk, whatever the server is used to. */
+        r = pg_simple(db, "synchronous_commit", "SET synchronous_commit = 'on'", e);
+        db->lazy = false;
+    }
     return r < 0 ? r : note_life(db, e);
 }
 
@@ -130,6 +140,7 @@ int pg_db_open(const char *url, uint64_t deadline_ms, struct pg_db **ret, struct
         return r;
     db = xcalloc(1, sizeof(*db));
     db->pg = pg;
+    db->unprepared = &db->own_unprepared;
     pg_db_statements_init(db);
     db->conn = start(pg, url);
     if (!db->conn)
@@ -164,6 +175,11 @@ bool pg_db_listening(const char *url)
     const struct pg_lib *pg;
 
     return pg_lib_load(&pg, NULL) == 0 && pg->ping(url) == PQPING_OK;
+}
+
+void pg_db_share(struct pg_db *db, atomic_bool *unprepared)
+{
+    db->unprepared = unprepared;
 }
 
 const char *pg_db_name(const struct pg_db *db)

@@ -15,6 +15,12 @@ struct pg_db;
 int pg_db_open(const char *url, uint64_t deadline_ms, struct pg_db **ret, struct err *e) MUST_CHECK;
 void pg_db_close(struct pg_db *db); /* NULL is fine */
 
+/*
+ * Connections that share a flag learn from each other that a pooler forgets prepared statements.
+ * The flag outlives them.
+ */
+void pg_db_share(struct pg_db *db, atomic_bool *unprepared);
+
 /* Does a server answer at url and take connections? Then a failure to connect will not pass. */
 bool pg_db_listening(const char *url);
 
@@ -26,13 +32,20 @@ struct store_tx *pg_db_tx(struct pg_db *db);
 
 /* A write is READ COMMITTED with an id of its own; a read is one snapshot and may not write. */
 int pg_db_begin(struct pg_db *db, enum store_metric_kind kind, struct err *e) MUST_CHECK;
+
+/*
+ * Instead of begin and commit: the next store_run() is a transaction of its own. Not where
+ * pg_db_lazy(): there only a transaction can ask for a commit that waits for the disk.
+ */
+void pg_db_single(struct pg_db *db);
+bool pg_db_lazy(const struct pg_db *db);
 int pg_db_commit(struct pg_db *db, struct err *e) MUST_CHECK;
 void pg_db_give_up(struct pg_db *db); /* roll back if a transaction is open */
 
 /* Why the last of the calls above failed, for who decides what to do next. */
 enum pg_verdict {
     PG_FAILED, /* it would fail again */
-    PG_AGAIN,  /* another transaction was in the way: run it again */
+    PG_AGAIN,  /* another transaction was in the way, or a pooler: run it again */
     PG_LOST,   /* the connection is gone: close it */
 };
 enum pg_verdict pg_db_verdict(const struct pg_db *db);
@@ -48,6 +61,7 @@ enum pg_verdict pg_db_verdict(const struct pg_db *db);
 struct pg_xid {
     uint64_t v; /* 0: it has none */
     char life[128];
+    bool pooled; /* life is that of the connection's beginning, and may have ended unseen */
 };
 struct pg_xid pg_db_xid(const struct pg_db *db);
 enum { PG_COMMITTED = 1, PG_ABORTED = 2, PG_UNDER_WAY = 3, PG_UNCLEAR = 4 };

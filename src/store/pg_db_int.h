@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * store/pg_db_int.h — the inside of a connection, for pg_db.c (statements, transactions) and
- * pg_connect.c.
+ * store/pg_db_int.h — the inside of a connection, for pg_db.c (transactions),
+ * pg_statement.c and pg_connect.c.
  */
 #pragma once
 
@@ -17,9 +17,13 @@ struct pg_db {
     char *name;
     struct slot *slots;
     size_t n_slots, used;
-    unsigned numbers; /* of statements, never used twice */
-    bool open;        /* a transaction, */
-    bool reading;     /* of the kind that may not write */
+    uint64_t *known; /* statements prepared on this connection */
+    size_t n_known;
+    atomic_bool *unprepared, own_unprepared; /* statements are to be sent with their texts */
+    bool open;                               /* a transaction, */
+    bool reading;                            /* of the kind that may not write */
+    bool pooled;                             /* the server's connection is not ours alone */
+    bool lazy; /* the server would not wait for the disk, and cannot be told for good */
     enum pg_verdict verdict;
     struct pg_xid xid;
 };
@@ -31,6 +35,8 @@ void pg_db_statements_done(struct pg_db *db);
 /* The error of a call, with the verdict kept; result may be NULL. */
 int pg_fail(struct pg_db *db, const PGresult *result, const char *what, struct err *e);
 bool pg_good(const struct pg_db *db, const PGresult *result);
+
+bool pg_db_unprepared(const struct pg_db *db);
 
 /* Run a text without parameters and forget its rows. */
 int pg_simple(struct pg_db *db, const char *what, const char *text, struct err *e);

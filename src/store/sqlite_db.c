@@ -247,6 +247,9 @@ static int bind(sqlite3_stmt *stmt, int i, const struct sql_arg *arg)
                                    SQLITE_UTF8);
     case SQL_K_BLOB:
         return sqlite3_bind_blob64(stmt, i, arg->s.p ? arg->s.p : "", arg->s.n, SQLITE_STATIC);
+    case SQL_K_TEXTS:
+    case SQL_K_INTS:
+        return SQLITE_MISMATCH;
     case SQL_K_NULL:
         break;
     }
@@ -264,6 +267,8 @@ static int bind_all(struct sqlite_db *db, const struct sql *sql, sqlite3_stmt *s
     for (size_t i = 0; i < n_args; i++) {
         int rc = bind(stmt, (int)i + 1, &args[i]);
 
+        if (rc == SQLITE_MISMATCH)
+            return err_set(e, ERR_INTERNAL, "%s: SQLite takes no arrays", sql->name);
         if (rc != SQLITE_OK)
             return fail(db, rc, sql->name, e);
     }

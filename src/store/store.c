@@ -178,19 +178,28 @@ void store_finish(struct store *s, struct store_job *jobs)
 
 /* Inside a transaction */
 
-static int check_text(const struct sql *sql, const struct sql_arg *args, size_t n, struct err *e)
+static int check_text(const struct sql *sql, size_t i, struct str s, struct err *e)
 {
-    for (size_t i = 0; i < n; i++) {
-        struct str s = args[i].s;
-
-        if (args[i].kind != SQL_K_TEXT || s.n == 0)
-            continue;
-        if (memchr(s.p, 0, s.n))
-            return err_set(e, ERR_INVALID, "%s: text %zu holds a NUL", sql->name, i + 1);
-        if (!utf8_valid(s.p, s.n))
-            return err_set(e, ERR_INVALID, "%s: text %zu is not UTF-8", sql->name, i + 1);
-    }
+    if (!s.p || s.n == 0)
+        return 0;
+    if (memchr(s.p, 0, s.n))
+        return err_set(e, ERR_INVALID, "%s: text %zu holds a NUL", sql->name, i + 1);
+    if (!utf8_valid(s.p, s.n))
+        return err_set(e, ERR_INVALID, "%s: text %zu is not UTF-8", sql->name, i + 1);
     return 0;
+}
+
+static int check_texts(const struct sql *sql, const struct sql_arg *args, size_t n, struct err *e)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < n; i++) {
+        if (args[i].kind == SQL_K_TEXT)
+            r = check_text(sql, i, args[i].s, e);
+        for (size_t k = 0; r == 0 && args[i].kind == SQL_K_TEXTS && k < args[i].n; k++)
+            r = check_text(sql, i, args[i].texts[k], e);
+    }
+    return r;
 }
 
 int store_run(struct store_tx *tx, const struct sql *sql, const struct sql_arg *args, size_t n_args,
@@ -206,7 +215,7 @@ int store_run(struct store_tx *tx, const struct sql *sql, const struct sql_arg *
         return -(int)tx->why.code;
     }
     tx->changed = 0;
-    r = check_text(sql, args, n_args, &why);
+    r = check_texts(sql, args, n_args, &why);
     if (r == 0)
         r = tx->run(tx, sql, args, n_args, each, arg, &why);
     if (r < 0) {
@@ -395,29 +404,56 @@ static CO void wait_done(struct store_job *job)
         fiber_park_hard();
 }
 
-static CO int run_parked(struct store *s, store_body *body, void *arg, bool read, struct err *e)
+static CO int run_parked(struct store *s, struct store_job *job)
 {
-    struct store_job job = {
-        .body = body, .arg = arg, .e = e, .read = read, .fiber = fiber_self()
-    };
     int r;
 
-    assert(job.fiber && s->loop);
-    r = submit(s, &job);
+    job->fiber = fiber_self();
+    assert(job->fiber && s->loop);
+    r = submit(s, job);
     if (r < 0)
         return r;
-    wait_done(&job);
-    return job.r;
+    wait_done(job);
+    return job->r;
 }
 
 CO int store_do(struct store *s, store_body *body, void *arg, struct err *e)
 {
-    return run_parked(s, body, arg, false, e);
+    struct store_job job = { .body = body, .arg = arg, .e = e };
+
+    return run_parked(s, &job);
+}
+
+struct single {
+    const struct sql *sql;
+    const struct sql_arg *args;
+    size_t n_args;
+    int (*each)(struct store_row *row, void *arg, struct err *e);
+    void *arg;
+};
+
+static int single_body(struct store_tx *tx, void *arg, struct err *e)
+{
+    const struct single *one = arg;
+
+    return store_run(tx, one->sql, one->args, one->n_args, one->each, one->arg, e);
+}
+
+CO int store_once(struct store *s, const struct sql *sql, const struct sql_arg *args, size_t n_args,
+                  int (*each)(struct store_row *row, void *arg, struct err *e), void *arg,
+                  struct err *e)
+{
+    struct single one = { sql, args, n_args, each, arg };
+    struct store_job job = { .body = single_body, .arg = &one, .e = e, .single = true };
+
+    return run_parked(s, &job);
 }
 
 CO int store_read(struct store *s, store_body *body, void *arg, struct err *e)
 {
-    return run_parked(s, body, arg, true, e);
+    struct store_job job = { .body = body, .arg = arg, .e = e, .read = true };
+
+    return run_parked(s, &job);
 }
 
 int store_do_now(struct store *s, store_body *body, void *arg, struct err *e)

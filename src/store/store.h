@@ -11,6 +11,13 @@
  * so one that fails harms no other. PostgreSQL: a real transaction on a pooled connection, retried
  * on 40001 and 40P01.
  *
+ * The database's clock, where programs on several machines must agree, is part of the statement on
+ * PostgreSQL: (extract(epoch from clock_timestamp())*1000)::bigint. On SQLite there is one program,
+ * and its own clock is an argument.
+ *
+ * PgBouncer in transaction mode may stand before PostgreSQL: nothing here needs a session but
+ * store_listen(), whose URL should lead past it.
+ *
  * A transaction whose statement failed is over: later statements fail too, and nothing is written
  * whatever the body returns. So "insert unless it is there" is ON CONFLICT, not a failed INSERT.
  *
@@ -42,12 +49,23 @@ struct sql { /* a statement is a named static constant; its text never holds a v
     const char *pg;   /* instead of text on PostgreSQL, where the dialects part; still ?N */
 };
 
-enum sql_kind { SQL_K_NULL, SQL_K_INT, SQL_K_REAL, SQL_K_TEXT, SQL_K_BLOB };
+enum sql_kind {
+    SQL_K_NULL,
+    SQL_K_INT,
+    SQL_K_REAL,
+    SQL_K_TEXT,
+    SQL_K_BLOB,
+    SQL_K_TEXTS, /* PostgreSQL only, as the next: elsewhere a body runs a statement for each */
+    SQL_K_INTS,
+};
 struct sql_arg {
     enum sql_kind kind;
     int64_t i;
     double r;
     struct str s;
+    const struct str *texts; /* n of them, or of ints */
+    const int64_t *ints;
+    size_t n;
 };
 #define SQL_NULL    ((struct sql_arg){ .kind = SQL_K_NULL })
 #define SQL_INT(v)  ((struct sql_arg){ .kind = SQL_K_INT, .i = (v) })
@@ -55,6 +73,12 @@ struct sql_arg {
 #define SQL_STR(v)  ((struct sql_arg){ .kind = SQL_K_TEXT, .s = (v) })
 #define SQL_BLOB(v) ((struct sql_arg){ .kind = SQL_K_BLOB, .s = (v) })
 #define SQL_Z(z)    sql_z(z) /* NULL gives NULL */
+
+/* Arrays for unnest(?1, ?2) and = ANY(?1): text[] and int8[]. ERR_INTERNAL on SQLite. */
+#define SQL_TEXTS(p, len) \
+    ((struct sql_arg){ .kind = SQL_K_TEXTS, .texts = (p), .n = (len) }) /* .p == NULL: a NULL */
+#define SQL_INTS(p, len) ((struct sql_arg){ .kind = SQL_K_INTS, .ints = (p), .n = (len) })
+#define SQL_INTS_NULL    INT64_MIN /* as an element of SQL_INTS(): a NULL */
 static inline struct sql_arg sql_z(const char *z)
 {
     return z ? SQL_STR(str_of(z)) : SQL_NULL;
@@ -107,7 +131,18 @@ void store_close(struct store *s);
 CO int store_do(struct store *s, store_body *body, void *arg, struct err *e) MUST_CHECK;
 
 /*
- * The same on a read-only snapshot; runs beside the writer, never behind it. When the fiber is
+ * A transaction of this one statement, in a single round trip: on PostgreSQL it is sent alone, with
+ * no BEGIN, no COMMIT and no id. So when the connection is lost before the answer came nobody can
+ * tell whether it was done, and it is sent again: only for statements that do no harm, and answer
+ * the same, when they are run twice. each() comes after the commit (its failure undoes nothing
+ * there) and may be called again from the first row. On SQLite it is store_do() of the statement.
+ */
+CO int store_once(struct store *s, const struct sql *sql, const struct sql_arg *args, size_t n_args,
+                  int (*each)(struct store_row *row, void *arg, struct err *e), void *arg,
+                  struct err *e) MUST_CHECK;
+
+/*
+ * As store_do() on a read-only snapshot; runs beside the writer, never behind it. When the fiber is
  * cancelled before body's turn has come, body is not run: ERR_CANCELED.
  */
 CO int store_read(struct store *s, store_body *body, void *arg, struct err *e) MUST_CHECK;

@@ -47,7 +47,7 @@ struct store_job {
     void *arg;
     struct err *e;
     int r;
-    bool read;
+    bool read, single;    /* single: a body of exactly one statement, idempotent */
     atomic_bool unwanted; /* a read whose fiber was cancelled: not run if it has not begun */
     bool done; /* owned by the loop's thread, or by the store's lock for a blocked thread */
     struct fiber *fiber; /* NULL: a thread waits on store.done_now */
@@ -81,6 +81,7 @@ struct store {
     unsigned waiting; /* jobs queued, not taken yet */
     bool closing;
     atomic_bool ok;
+    atomic_bool unprepared; /* PostgreSQL: behind a pooler that forgets prepared statements */
     _Atomic uint64_t away_since_ms; /* PostgreSQL: since when connecting fails; 0: it does not */
 };
 

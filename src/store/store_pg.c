@@ -81,8 +81,10 @@ static int connect_by(struct store *s, uint64_t deadline, struct pg_db **ret, st
         int r = pg_db_open(s->url, deadline_min(deadline, now + CONNECT_ONE_MS), ret, e);
 
         set_ok(s, r == 0);
-        if (r == 0)
+        if (r == 0) {
             atomic_store(&s->away_since_ms, 0);
+            pg_db_share(*ret, &s->unprepared);
+        }
         if (r == 0 || r == -ERR_INVALID)
             return r;
         now = now_ms();
@@ -120,6 +122,17 @@ static enum outcome verdict(struct pg_db **db, struct pg_xid *ret_xid, bool in_c
     }
     pg_db_give_up(*db);
     return DONE;
+}
+
+/* Its only statement is the whole transaction; when it is not known to be done it is not. */
+static enum outcome attempt_single(struct pg_db **db, store_body *body, void *arg, int *ret,
+                                   struct err *why)
+{
+    struct pg_xid none;
+
+    pg_db_single(*db);
+    *ret = store_body_run(pg_db_tx(*db), body, arg, why);
+    return *ret < 0 ? verdict(db, &none, false) : DONE;
 }
 
 /* Run the body once. The error of the database goes to *why, the result to *ret. */
@@ -178,6 +191,7 @@ struct serving {
     store_body *body;
     void *arg;
     enum store_metric_kind kind;
+    bool single;
     uint64_t deadline; /* for the connection */
     unsigned meetings, losses;
 };
@@ -215,7 +229,10 @@ static int serve(struct serving *v, struct err *e)
 
         if (!*v->db && (r = connect_by(v->s, v->deadline, v->db, &why)) < 0)
             break;
-        outcome = attempt(v->db, v->body, v->arg, v->kind, &xid, &r, &why);
+        if (v->single && !pg_db_lazy(*v->db))
+            outcome = attempt_single(v->db, v->body, v->arg, &r, &why);
+        else
+            outcome = attempt(v->db, v->body, v->arg, v->kind, &xid, &r, &why);
         if (outcome == DONE) {
             set_ok(v->s, r != -ERR_UNAVAILABLE);
             break;
@@ -246,6 +263,7 @@ static void serve_job(struct worker *w, struct store_job *job)
         .body = job->body,
         .arg = job->arg,
         .kind = job->read ? STORE_READ : STORE_WRITE,
+        .single = job->single,
         .deadline = deadline_in((long long)s->conf.wait_ms),
     };
 
@@ -418,7 +436,9 @@ static int open_first(struct store *s, struct pg_db **ret, struct err *e)
 
     /* A server that answers and refuses us would go on refusing; one that starts would not. */
     if (r == -ERR_UNAVAILABLE && now_ms() < deadline && !pg_db_listening(s->url))
-        r = connect_by(s, deadline, ret, e);
+        return connect_by(s, deadline, ret, e);
+    if (r == 0)
+        pg_db_share(*ret, &s->unprepared);
     return r;
 }
 
