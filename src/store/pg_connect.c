@@ -115,7 +115,8 @@ static int greet(struct pg_db *db, struct err *e)
                           "SELECT pg_backend_pid(), current_setting('synchronous_commit') = 'off'");
     r = pg_good(db, result) ? 0 : pg_fail(db, result, "greet", e);
     if (r == 0) {
-        db->pooled = atoi(db->pg->getvalue(result, 0, 0)) != db->pg->backendPID(db->conn);
+        db->pooled =
+            strtol(db->pg->getvalue(result, 0, 0), NULL, 10) != db->pg->backendPID(db->conn);
         db->lazy = db->pg->getvalue(result, 0, 1)[0] == 't';
     }
     db->pg->clear(result);
