@@ -10,7 +10,7 @@
 #include "cli/input.h"
 
 static const struct cli_flag create_flags[] = {
-    { "scope", "A,B", "admin, bridge (default), read, metrics" },
+    { "scope", "A,B", "admin, bridge (default), read, metrics, workflows" },
     { "expires", "TIME", "for example 30d; default: never" },
 };
 

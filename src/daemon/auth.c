@@ -12,7 +12,8 @@
 #include "base/log.h"
 #include "base/secret.h"
 
-#define ALL_SCOPES (NEED_NONE | NEED_READ | NEED_BRIDGE | NEED_METRICS | NEED_ADMIN)
+#define ALL_SCOPES \
+    (NEED_NONE | NEED_READ | NEED_BRIDGE | NEED_METRICS | NEED_ADMIN | NEED_WORKFLOWS)
 
 static bool token_configured(const struct settings *s)
 {

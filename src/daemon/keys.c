@@ -41,10 +41,8 @@ static const struct {
     const char *name;
     unsigned bit;
 } scope_names[] = {
-    { "admin", NEED_ADMIN },
-    { "bridge", NEED_BRIDGE },
-    { "read", NEED_READ },
-    { "metrics", NEED_METRICS },
+    { "admin", NEED_ADMIN },     { "bridge", NEED_BRIDGE },       { "read", NEED_READ },
+    { "metrics", NEED_METRICS }, { "workflows", NEED_WORKFLOWS },
 };
 
 struct keys *keys_new(struct store *store)

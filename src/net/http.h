@@ -40,6 +40,7 @@ enum http_need {
     NEED_BRIDGE = 1 << 2,
     NEED_METRICS = 1 << 3,
     NEED_ADMIN = 1 << 4,
+    NEED_WORKFLOWS = 1 << 5,
 };
 
 #define HTTP_ARGS_MAX 4
@@ -114,13 +115,19 @@ CO int http_sse_send(struct http_req *req, const char *event, struct str data, s
     MUST_CHECK;
 CO int http_sse_comment(struct http_req *req, const char *text, struct err *e) MUST_CHECK;
 
+/* The same with an id, which a reader that comes back sends as Last-Event-ID. */
+CO int http_sse_send_id(struct http_req *req, const char *id, const char *event, struct str data,
+                        struct err *e) MUST_CHECK;
+
 enum http_route_flags {
     ROUTE_STREAM = 1 << 0, /* may answer as a stream; OpenAPI says text/event-stream too */
     ROUTE_SLASH =
         1
         << 1, /* "{arg}" at the end also matches an encoded slash (%2F), always the decoded text */
-    ROUTE_WS = 1 << 2,     /* a WebSocket: run() is called after the upgrade, see net/ws.h */
-    ROUTE_HIDDEN = 1 << 3, /* not in OpenAPI */
+    ROUTE_WS = 1 << 2,       /* a WebSocket: run() is called after the upgrade, see net/ws.h */
+    ROUTE_HIDDEN = 1 << 3,   /* not in OpenAPI */
+    ROUTE_SLASHES = 1 << 4,  /* as ROUTE_SLASH, for every "{arg}" of the path */
+    ROUTE_OPTIONAL = 1 << 5, /* without a body .in is decoded from {} */
 };
 
 struct http_route {

@@ -166,7 +166,8 @@ static CO int stream_forms(struct err *e)
     CO_CHECK(has(&c, "Content-Type: text/event-stream\r\n"));
     CO_CHECK(has(&c, "\r\n2e\r\nevent: delta\ndata: one\ndata: two\ndata: three\n\n\r\n"));
     CO_CHECK(has(&c, "\r\n: keep-alive\n\n\r\n"));
-    CO_CHECK(has(&c, "\r\ndata: \n\n\r\n0\r\n\r\n"));
+    CO_CHECK(has(&c, "\r\ndata: \n\n\r\n"));
+    CO_CHECK(has(&c, "\r\nid: 7\nevent: delta\ndata: x\n\n\r\n0\r\n\r\n"));
     CO_CHECK(talk(&c, "GET /t/events HTTP/1.0\r\n\r\n", e));
     CO_CHECK(has(&c, "Connection: close\r\n"));
     CO_CHECK(has(&c, "\r\n\r\nevent: delta\ndata: one\n"));

@@ -204,7 +204,7 @@ void http_job_refuse(struct http_job *job, int status, const char *text);
 /* http_run.c: may its caller come in? 0, or 1: refused, and the answer says so; and its fiber. */
 int http_authorise(struct http_job *job, struct err *e);
 CO int http_run(void *arg, struct err *e);
-enum { HTTP_SCOPES_TEXT = 64 };
+enum { HTTP_SCOPES_TEXT = 80 };
 const char *http_scope_names(unsigned need, char out[HTTP_SCOPES_TEXT]); /* "read or admin" */
 
 /* http_reply.c: head and body of the answer in job->req, ready to be written. */

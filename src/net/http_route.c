@@ -216,7 +216,8 @@ static bool fits(const struct row *row, const struct path *path)
         }
         if (path->segments[i].n == 0)
             return false;
-        if (path->slash[i] && !(i + 1 == row->n && (row->route->flags & ROUTE_SLASH)))
+        if (path->slash[i] && !(row->route->flags & ROUTE_SLASHES) &&
+            !(i + 1 == row->n && (row->route->flags & ROUTE_SLASH)))
             return false;
     }
     return true;

@@ -23,6 +23,7 @@ static const struct http_route api_rows[] = {
     ROW(POST,   "/api/things/cleanup"),
     ROW(GET,    "/api/things/stats"),
     ROW(GET,    "/api/things/{id}/parts/{part}"),
+    ROW(GET,    "/api/things/{id}/notes/{note}", .flags = ROUTE_SLASHES),
 };
 static const struct http_route root_rows[] = {
     ROW(GET, "/"),
@@ -63,6 +64,9 @@ TEST(paths_and_methods_find_their_rows)
         { HTTP_M_GET, "/api/things/a/parts/b", 0, "/api/things/{id}/parts/{part}", "a" },
         { HTTP_M_GET, "/api/things/a%2fb/parts/c", HTTP_MATCH_NONE, NULL, NULL },
         { HTTP_M_GET, "/api/things/a/parts/b%2fc", HTTP_MATCH_NONE, NULL, NULL },
+        { HTTP_M_GET, "/api/things/a%2fb/notes/c%2Fd", 0, "/api/things/{id}/notes/{note}", "a/b" },
+        { HTTP_M_GET, "/api/things/%2f/notes/%252f", 0, "/api/things/{id}/notes/{note}", "/" },
+        { HTTP_M_GET, "/api/things//notes/c", HTTP_MATCH_NONE, NULL, NULL },
         { HTTP_M_GET, "/api%2fthings", HTTP_MATCH_NONE, NULL, NULL },
         { HTTP_M_GET, "//api/things", HTTP_MATCH_NONE, NULL, NULL },
         { HTTP_M_GET, "/api//things", HTTP_MATCH_NONE, NULL, NULL },

@@ -26,6 +26,7 @@ const char *http_scope_names(unsigned need, char out[HTTP_SCOPES_TEXT])
     } rows[] = { { NEED_READ, "read" },
                  { NEED_BRIDGE, "bridge" },
                  { NEED_METRICS, "metrics" },
+                 { NEED_WORKFLOWS, "workflows" },
                  { NEED_ADMIN, "admin" } };
     size_t n = 0;
 
@@ -149,12 +150,12 @@ static int decode_body(struct http_job *job, struct err *e)
     void *in;
     int r;
 
-    if (req->body.n == 0)
+    if (req->body.n == 0 && !(req->route->flags & ROUTE_OPTIONAL))
         return body_issue(job, "missing", "Field required", NULL);
-    if (!is_json(http_header_get(req, "Content-Type")))
+    if (req->body.n && !is_json(http_header_get(req, "Content-Type")))
         return body_foreign(job);
-    r = json_parse(req->body, (size_t)job->conn->server->limits->json_depth, req->arena, &doc,
-                   &fail, e);
+    r = json_parse(req->body.n ? req->body : STR("{}"),
+                   (size_t)job->conn->server->limits->json_depth, req->arena, &doc, &fail, e);
     if (r == -ERR_INVALID)
         return body_malformed(job, &fail, e);
     if (r < 0)

@@ -239,6 +239,10 @@ static CO int inputs(struct err *e)
         CO_CHECK(starts(&c, start));
         CO_CHECK(has(&c, cases[i].answer));
     }
+    CO_CHECK(talk(&c, "POST /t/optional" H CLOSE "Content-Length: 0\r\n\r\n", e));
+    CO_CHECK(has(&c, "{\"name\":\"by default\"}"));
+    CO_CHECK(talk(&c, "POST /t/optional" H CLOSE "Content-Length: 2\r\n\r\n[]", e));
+    CO_CHECK(starts(&c, "HTTP/1.1 422 "));
     CO_CHECK(talk(&c, "GET /t/query?name=a%20b&count=7&x=y" H CLOSE "\r\n", e));
     CO_CHECK(has(&c, "{\"name\":\"a b\",\"count\":7}"));
     CO_CHECK(talk(&c, "GET /t/query?name=a&count=x" H CLOSE "\r\n", e));

@@ -21,6 +21,11 @@ static const struct shape_field thing_fields[] = {
 };
 static const struct shape thing_shape = SHAPE(struct thing, "Thing", thing_fields);
 
+static const struct shape_field part_fields[] = {
+    FIELD(struct thing, name, .def = "\"by default\""),
+};
+static const struct shape part_shape = SHAPE(struct thing, "Part", part_fields);
+
 struct seen seen;
 
 static CO int get_thing(struct http_req *req, struct err *e)
@@ -147,6 +152,8 @@ static CO int events(struct http_req *req, struct err *e)
         r = http_sse_comment(req, "keep-alive", e);
     if (r == 0)
         r = http_sse_send(req, NULL, STR(""), e);
+    if (r == 0)
+        r = http_sse_send_id(req, "7", "delta", STR("x"), e);
     return r;
 }
 
@@ -171,6 +178,7 @@ static const struct http_route rows[] = {
     ROW(GET,    "/t/things/{id}", get_thing,  .need = NEED_NONE, .out = &thing_shape),
     ROW(POST,   "/t/things",      echo,       .need = NEED_NONE, .in = &thing_shape, .out = &thing_shape, .status = 201),
     ROW(DELETE, "/t/things",      no_content, .need = NEED_NONE, .status = 204),
+    ROW(POST,   "/t/optional",    echo,       .need = NEED_NONE, .in = &part_shape, .out = &part_shape, .flags = ROUTE_OPTIONAL),
     ROW(POST,   "/t/raw",         raw,        .need = NEED_NONE, .max_body = 1024),
     ROW(GET,    "/t/query",       show_query, .need = NEED_NONE, .query = &thing_shape, .out = &thing_shape),
     ROW(GET,    "/t/hold",        hold,       .need = NEED_NONE),

@@ -32,11 +32,19 @@ static int add_lines(struct buf *b, const char *field, struct str text, struct e
 
 CO int http_sse_send(struct http_req *req, const char *event, struct str data, struct err *e)
 {
+    return http_sse_send_id(req, NULL, event, data, e);
+}
+
+CO int http_sse_send_id(struct http_req *req, const char *id, const char *event, struct str data,
+                        struct err *e)
+{
     AUTO(buf_done) struct buf b = { 0 };
     int r = 0;
 
     buf_init(&b, EVENT_MAX);
-    if (event)
+    if (id)
+        r = add_lines(&b, "id: ", str_of(id), e);
+    if (r == 0 && event)
         r = add_lines(&b, "event: ", str_of(event), e);
     if (r == 0)
         r = add_lines(&b, "data: ", data, e);

@@ -123,9 +123,9 @@ static json_t *operation_of(const struct http_table *table, const struct http_ro
         json_object_set(op, "parameters", parameters);
     json_decref(parameters);
     if (route->in)
-        json_object_set_new(
-            op, "requestBody",
-            json_pack("{s:b,s:o}", "required", 1, "content", json_media(schemas, route->in)));
+        json_object_set_new(op, "requestBody",
+                            json_pack("{s:b,s:o}", "required", !(route->flags & ROUTE_OPTIONAL),
+                                      "content", json_media(schemas, route->in)));
     json_object_set_new(op, "responses", responses_of(table, route, schemas));
     if (route->need & NEED_NONE)
         json_object_set_new(op, "security", json_array());
