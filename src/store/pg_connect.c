@@ -47,14 +47,17 @@ static PGconn *start(const struct pg_lib *pg, const char *url)
 static int wait_socket(struct pg_db *db, PostgresPollingStatusType want, uint64_t deadline_ms,
                        struct err *e)
 {
-    struct pollfd fd = { .fd = db->pg->socket(db->conn) };
+    struct pollfd fds[] = { { .fd = db->pg->socket(db->conn) }, { db->stop_fd, POLLIN, 0 } };
     uint64_t now = now_ms();
     int n;
 
-    fd.events = want == PGRES_POLLING_READING ? POLLIN : POLLOUT;
+    fds[0].events = want == PGRES_POLLING_READING ? POLLIN : POLLOUT;
     if (now >= deadline_ms)
         return err_set(e, ERR_UNAVAILABLE, "connect to the database: no answer in time");
-    n = poll(&fd, 1, deadline_ms - now > 60000 ? 60000 : (int)(deadline_ms - now));
+    n = poll(fds, db->stop_fd >= 0 ? 2 : 1,
+             deadline_ms - now > 60000 ? 60000 : (int)(deadline_ms - now));
+    if (n > 0 && fds[1].revents)
+        return err_set(e, ERR_CANCELED, "connect to the database: nobody waits for it any more");
     return n < 0 && errno != EINTR ? err_sys(e, "connect to the database") : 0;
 }
 
@@ -130,6 +133,12 @@ static int greet(struct pg_db *db, struct err *e)
 
 int pg_db_open(const char *url, uint64_t deadline_ms, struct pg_db **ret, struct err *e)
 {
+    return pg_db_open_unless(url, deadline_ms, -1, ret, e);
+}
+
+int pg_db_open_unless(const char *url, uint64_t deadline_ms, int stop_fd, struct pg_db **ret,
+                      struct err *e)
+{
     const struct pg_lib *pg;
     struct pg_db *db;
     int r;
@@ -141,6 +150,7 @@ int pg_db_open(const char *url, uint64_t deadline_ms, struct pg_db **ret, struct
         return r;
     db = xcalloc(1, sizeof(*db));
     db->pg = pg;
+    db->stop_fd = stop_fd;
     db->unprepared = &db->own_unprepared;
     pg_db_statements_init(db);
     db->conn = start(pg, url);

@@ -13,6 +13,10 @@ struct pg_db;
  * URL cannot be read or the server is not one we can use. No text of an error holds the password.
  */
 int pg_db_open(const char *url, uint64_t deadline_ms, struct pg_db **ret, struct err *e) MUST_CHECK;
+
+/* The same, given up with ERR_CANCELED once stop_fd is readable (-1: none). */
+int pg_db_open_unless(const char *url, uint64_t deadline_ms, int stop_fd, struct pg_db **ret,
+                      struct err *e) MUST_CHECK;
 void pg_db_close(struct pg_db *db); /* NULL is fine */
 
 /*

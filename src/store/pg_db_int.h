@@ -15,6 +15,7 @@ struct pg_db {
     const struct pg_lib *pg;
     PGconn *conn;
     char *name;
+    int stop_fd; /* while connecting: readable, give up; -1: none */
     struct slot *slots;
     size_t n_slots, used;
     uint64_t *known; /* statements prepared on this connection */

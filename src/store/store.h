@@ -171,6 +171,28 @@ bool row_is_null(const struct store_row *row, int col);
 /* Is e the ERR_UNAVAILABLE of a transaction that may have been committed all the same? */
 bool store_unsure(const struct err *e);
 
+/*
+ * LISTEN to channels of PostgreSQL, at url (one that leads past a pooler; NULL: the store's own),
+ * by a thread with a connection of its own that comes back for ever. heard() runs on the loop's
+ * thread, outside of any fiber: it must not wait. channel "" with payload {NULL, 0} says: the
+ * connection is new, or too much came at once, and something may have been missed: look again.
+ * Messages that are sent while nobody listens are lost, so this is only ever a hint to look sooner.
+ * Sending is plain SQL: SELECT pg_notify(?1, ?2), at most 7,999 bytes, at the commit.
+ *
+ * Each connection is tested by a message over another one, at the store's own URL; store_hears()
+ * tells whether that arrived. When it does not (a pooler in transaction mode) another is tried once
+ * a minute. On SQLite there is nobody to hear: an ear that never calls. The names of channels are
+ * copied. ERR_INTERNAL when the system has no descriptor left.
+ */
+struct store_ear;
+int store_listen(struct store *s, const char *url, const char *const *channels, size_t n,
+                 void (*heard)(const char *channel, struct str payload, void *arg), void *arg,
+                 struct store_ear **ret, struct err *e) MUST_CHECK;
+bool store_hears(const struct store_ear *ear);
+
+/* On the loop's thread; heard() is not called any more. It may outlive the store. NULL is fine. */
+void store_ear_free(struct store_ear *ear);
+
 bool store_ok(const struct store *s); /* did the last contact succeed? Never waits. */
 
 /* A real round trip; after a failed commit one that writes, so that it tells when that is over. */
