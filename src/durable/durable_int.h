@@ -255,47 +255,75 @@ CO int start_settle(struct durable *d, const struct start_row *row,
 /* A row of ours is committed: run it here (PENDING), or hint its queue. */
 void start_done(struct durable *d, const struct start_row *row);
 
-/* --- park.c: waiting and waking --- */
+/* --- park.c, unpark.c, clock.c: waiting and waking --- */
 
-/* What a wait is for; as stored in durable_parked.kind. */
+/* What a wait is for; as stored in durable_parked.kind: sleep, recv, event, result, stream. */
 enum wait_kind { WAIT_SLEEP, WAIT_RECV, WAIT_EVENT, WAIT_RESULT, WAIT_STREAM, WAIT_KINDS };
 
 /*
- * Everybody who waits here for (kind, workflow, topic): wakes are level-triggered, a woken one
- * looks again at the database. topic is compared only for RECV, EVENT and STREAM.
+ * Everybody who waits here for (kind, workflow, topic) looks again at the database. topic is
+ * compared only for RECV, EVENT and STREAM; who waits for a stream is woken by RESULT too. How many
+ * there were.
  */
-void wake_waiters(struct durable *d, enum wait_kind kind, struct str workflow, struct str topic);
-void wake_all_waiters(struct durable *d); /* something may have been missed */
+unsigned wake_waiters(struct durable *d, enum wait_kind kind, struct str workflow,
+                      struct str topic);
+void wake_all_waiters(struct durable *d); /* something may have been missed, or we stop */
+
+/* A NOTIFY told of something that was written for (kind, workflow, topic) by others: wakes who
+ * waits here, and has those who are parked for it looked at. Never waits. */
+void wake_heard(struct durable *d, enum wait_kind kind, struct str workflow, struct str topic);
+
+void waiters_free(struct durable *d); /* when nobody waits any more */
 
 /*
- * Wait as anybody (w NULL) or as a workflow until woken, or until poll or the deadline: 0 look
- * again, WAIT_TIMEOUT. A workflow whose wait would last, or has lasted, longer than park_ms is
- * parked instead: -ERR_PARKED. until_ms is wall time (0: none); since when it waits: *since (mono,
- * 0 at first; kept by the caller between rounds).
+ * A wait: begun before the first look at the database, so that nothing written after the look is
+ * missed, then wait_round() and a look in turns. Lives on the waiting fiber's stack.
  */
-enum { WAIT_TIMEOUT = 1 };
 struct wait {
     enum wait_kind kind;
     struct str workflow, topic; /* lent while waiting */
     uint64_t deadline;          /* mono */
-    int64_t until_ms;           /* the same as wall time, recorded; 0: none */
-    uint64_t since;             /* mono; 0: this is the first round */
+    int64_t until_ms;           /* as it is recorded; 0: it is not, or there is none */
+    unsigned marker;            /* the function id it is recorded under */
+    /* of park.c */
+    struct wait *next, **link;
+    struct fiber *fiber;
+    uint64_t since; /* mono: of the first round */
+    bool woken, parked;
 };
+void wait_begin(struct durable *d, struct wait *wait);
+void wait_done(struct wait *wait); /* also when it was not begun */
+static inline void wait_done_auto(struct wait *wait)
+{
+    wait_done(wait);
+}
+
+/*
+ * Wait as anybody (w NULL) or as a workflow until woken, or until it is time to look anyway: 0 look
+ * again, or WAIT_TIMEOUT. A workflow that has waited for longer than park_ms is parked instead:
+ * -ERR_PARKED. Anybody's wait ends with ERR_UNAVAILABLE when the engine stops.
+ */
+enum { WAIT_TIMEOUT = 1 };
 CO int wait_round(struct durable *d, struct workflow *w, struct wait *wait, struct err *e)
     MUST_CHECK;
 
-/* From recorded wall times to this process's clock: what is left of a wait that began at started
- * and was to end at until, at most its whole length (a clock that stepped back prolongs nothing).
+/*
+ * The clock that recorded times are compared with: the process's wall clock on SQLite, the server's
+ * on PostgreSQL (measured now and then, carried on by the monotonic clock).
  */
-uint64_t wait_left_ms(int64_t started_ms, int64_t until_ms);
+CO int64_t clock_ms(struct durable *d);
+
+/* What is left of a wait that began at started and was to end at until, at most its whole length
+ * (a clock that stepped back prolongs nothing). */
+uint64_t wait_left_ms(int64_t now_ms, int64_t started_ms, int64_t until_ms);
 
 /* In a transaction that makes `workflow` something to look at for: those parked for it go back to
- * their queues. *ret_n gets how many (poke the dispatchers then). */
+ * their queues. *ret_n gets how many (poke the dispatchers then). After the writes it is for. */
 int unpark_tx(struct store_tx *tx, enum wait_kind kind, struct str workflow, struct str topic,
               int *ret_n, struct err *e) MUST_CHECK;
 
-/* Those parked for something that came by another door (npm clients, other processes): every
- * sweep. Poked dispatchers run them. */
+/* Those parked for something that came by another door (npm clients, other processes), and the
+ * steps of the clock: every sweep. Poked dispatchers run them. */
 CO int unpark_sweep(struct durable *d, struct err *e) MUST_CHECK;
 
 /* --- queue.c, claim.c --- */
