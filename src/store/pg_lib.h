@@ -14,8 +14,8 @@
 /* clang-format off */
 #define PG_FUNCTIONS(X) \
     X(backendPID) X(clear) X(cmdStatus) X(cmdTuples) X(conninfoFree) X(conninfoParse) \
-    X(connectPoll) X(connectStartParams) X(consumeInput) X(db) X(errorMessage) X(exec) \
-    X(execParams) X(execPrepared) X(finish) X(freemem) X(fsize) X(ftype) X(getResult) \
+    X(connectPoll) X(connectStartParams) X(consumeInput) X(db) X(errorMessage) \
+    X(escapeIdentifier) X(exec) X(execParams) X(execPrepared) X(finish) X(freemem) X(fsize) X(ftype) X(getResult) \
     X(getisnull) X(getlength) X(getvalue) X(host) X(nfields) X(notifies) X(ntuples) \
     X(parameterStatus) X(ping) X(port) X(prepare) X(putCopyData) X(putCopyEnd) \
     X(resultErrorField) X(resultErrorMessage) X(resultStatus) X(serverVersion) \

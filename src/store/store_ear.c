@@ -163,8 +163,10 @@ static int wait_for(const struct store_ear *ear, int fd, int64_t until_ms)
 
 static int listen_to(struct pg_db *db, const char *verb, const char *channel, struct err *e)
 {
-    AUTO(free) char *text = xasprintf("%s \"%s\"", verb, channel);
+    char *name = db->pg->escapeIdentifier(db->conn, channel, strlen(channel));
+    AUTO(free) char *text = xasprintf("%s %s", verb, name ? name : "");
 
+    db->pg->freemem(name);
     return pg_simple(db, verb, text, e);
 }
 

@@ -96,6 +96,17 @@ static char a_key[] = "a", b_key[] = "b";
 
 /* Lost connections */
 
+static const struct sql sql_upsert = { "upsert",
+                                       "INSERT INTO t (k, n) VALUES (?1, 0) ON CONFLICT DO NOTHING",
+                                       NULL };
+
+static CO int put_once(struct fixture *f, const char *k, struct err *e)
+{
+    const struct sql_arg args[] = { SQL_Z(k) };
+
+    return store_once(f->s, &sql_upsert, args, LEN(args), NULL, NULL, e);
+}
+
 /* From outside the store: every connection of its ends. */
 static int kill_all(struct fixture *f, struct err *e)
 {
@@ -110,6 +121,34 @@ PG_TEST(a_connection_that_broke_while_idle_is_replaced_unseen, &conf)
     CO_CHECK(kill_all(f, e) == 0);
     CO_CHECK(ask(f, count_body) == 2);
     CO_CHECK(store_ok(f->s));
+    return 0;
+}
+
+PG_TEST(a_single_statement_over_a_broken_connection_is_sent_again, &conf)
+{
+    CO_CHECK(put_once(f, "a", e) == 0);
+    CO_CHECK(kill_all(f, e) == 0);
+    CO_CHECK(put_once(f, "b", e) == 0);
+    CO_CHECK(put_once(f, "b", e) == 0);
+    CO_CHECK(ask(f, count_body) == 2);
+    CO_CHECK(store_once(f->s, &sql_suicide, NULL, 0, NULL, NULL, e) == -ERR_UNAVAILABLE);
+    CO_CHECK(!store_ok(f->s));
+    CO_CHECK(put_once(f, "c", e) == 0);
+    CO_CHECK(store_ok(f->s));
+    return 0;
+}
+
+PG_TEST(a_single_statement_asks_for_no_id, &conf)
+{
+    static const struct sql own = {
+        "own transaction",
+        "SELECT (pg_current_xact_id_if_assigned() IS NULL)::int",
+        NULL,
+    };
+    int64_t n = -1;
+
+    CO_CHECK(store_once(f->s, &own, NULL, 0, take_int, &n, e) == 0);
+    CO_CHECK(n == 1);
     return 0;
 }
 

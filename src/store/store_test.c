@@ -51,6 +51,23 @@ static int take_int(struct store_row *row, void *arg, struct err *e)
     return 0;
 }
 
+static int is_empty_null(struct store_row *row, void *arg, struct err *e)
+{
+    *(int64_t *)arg = row_str(row, 0).n == 0 && row_is_null(row, 1);
+    return 0;
+}
+
+static int stop_at_first(struct store_row *row, void *arg, struct err *e)
+{
+    ++*(int64_t *)arg;
+    return 5;
+}
+
+static int refuse_row(struct store_row *row, void *arg, struct err *e)
+{
+    return err_set(e, ERR_LIMIT, "no more");
+}
+
 static int count_body(struct store_tx *tx, void *arg, struct err *e)
 {
     return store_run(tx, &sql_count, NULL, 0, take_int, arg, e);
@@ -133,6 +150,92 @@ EVERYWHERE(values_of_every_kind_come_back_as_they_went_in)
         CO_CHECK(store_do(f->s, values_body, &cases[i], e) == 0);
         CO_CHECK(cases[i].checked == 1);
     }
+    return 0;
+}
+
+static int arrays_body(struct store_tx *tx, void *arg, struct err *e)
+{
+    static const struct sql put = {
+        "put arrays", "INSERT INTO t (k, n) VALUES (?1, ?2)",
+        "INSERT INTO t (k, n) SELECT * FROM unnest(?1, ?2) AS u (k, n)"
+    };
+    static const struct sql delete = { "delete any",
+                                       "DELETE FROM t WHERE k = ANY(?1) OR n = ANY(?2)", NULL };
+    static const struct str keys[] = { { "a", 1 }, { "", 0 }, { "gr\xc3\xbc\xc3\x9f {,\"", 10 } };
+    static const struct str none[] = { { "a", 1 }, { NULL, 0 } };
+    static const int64_t numbers[] = { -1, SQL_INTS_NULL, INT64_MAX };
+    const struct sql_arg all[] = { SQL_TEXTS(keys, 3), SQL_INTS(numbers, 3) };
+    const struct sql_arg few[] = { SQL_TEXTS(none, 2), SQL_INTS(&numbers[2], 1) };
+    const struct sql_arg empty[] = { SQL_TEXTS(NULL, 0), SQL_INTS(NULL, 0) };
+    int64_t *gone = arg;
+    int r;
+
+    r = store_run(tx, &put, all, LEN(all), NULL, NULL, e);
+    if (r == 0)
+        r = store_run(tx, &put, empty, LEN(empty), NULL, NULL, e);
+    if (r == 0)
+        r = store_run(tx, &delete, few, LEN(few), NULL, NULL, e);
+    *gone = store_changed(tx);
+    return r;
+}
+
+static int bad_array_body(struct store_tx *tx, void *arg, struct err *e)
+{
+    static const struct sql ask = { "ask", "SELECT ?1", "SELECT ?1::text[]" };
+    const struct sql_arg args[] = { SQL_TEXTS(arg, 2) };
+
+    return store_run(tx, &ask, args, LEN(args), NULL, NULL, e);
+}
+
+EVERYWHERE(arrays_are_arguments_on_postgresql_and_refused_on_sqlite)
+{
+    static const struct sql ask = { "left", "SELECT k, n FROM t", NULL };
+    struct str bad[] = { { "fine", 4 }, { "\xff", 1 } };
+    struct str nul[] = { { "fine", 4 }, { "a\0b", 3 } };
+    int64_t gone = 0;
+
+    CO_CHECK(store_do(f->s, bad_array_body, bad, e) == -ERR_INVALID);
+    CO_CHECK(store_do(f->s, bad_array_body, nul, e) == -ERR_INVALID);
+    if (f->sqlite) {
+        CO_CHECK(store_do(f->s, arrays_body, &gone, e) == -ERR_INTERNAL);
+        CO_CHECK(strstr(e->msg, "SQLite takes no arrays"));
+        return 0;
+    }
+    CO_CHECK(store_do(f->s, arrays_body, &gone, e) == 0);
+    CO_CHECK(gone == 2);
+    CO_CHECK(count(f) == 1);
+    gone = -1;
+    CO_CHECK(store_once(f->s, &ask, NULL, 0, is_empty_null, &gone, e) == 0);
+    CO_CHECK(gone == 1); /* the one with the empty text and the NULL */
+    return 0;
+}
+
+EVERYWHERE(one_statement_is_a_transaction_of_its_own)
+{
+    static const struct sql broken = { "broken", "SELECT nothing FROM nowhere", NULL };
+    const struct sql_arg a[] = { SQL_STR(STR("a")), SQL_INT(7) }, key[] = { a[0] };
+    int64_t n = 0;
+
+    for (int i = 0; i < 3; i++) {
+        const struct sql_arg more[] = { SQL_STR(str_of(i == 0   ? "x"
+                                                       : i == 1 ? "y"
+                                                                : "z")),
+                                        SQL_NULL };
+
+        CO_CHECK(store_once(f->s, &sql_put, more, LEN(more), NULL, NULL, e) == 0);
+    }
+    CO_CHECK(store_once(f->s, &sql_put, a, LEN(a), NULL, NULL, e) == 0);
+    CO_CHECK(store_once(f->s, &sql_put, a, LEN(a), NULL, NULL, e) == -ERR_CONFLICT);
+    CO_CHECK(store_once(f->s, &broken, NULL, 0, NULL, NULL, e) == -ERR_INTERNAL);
+    CO_CHECK(strstr(e->msg, "broken"));
+    CO_CHECK(store_once(f->s, &sql_get, key, 1, take_int, &n, e) == 0);
+    CO_CHECK(n == 7);
+    CO_CHECK(store_once(f->s, &sql_count, NULL, 0, take_int, &n, e) == 0);
+    CO_CHECK(n == 4);
+    CO_CHECK(store_once(f->s, &sql_keys, NULL, 0, stop_at_first, &n, e) == 5);
+    CO_CHECK(n == 5);
+    CO_CHECK(store_once(f->s, &sql_keys, NULL, 0, refuse_row, NULL, e) == -ERR_LIMIT);
+    CO_CHECK(store_ok(f->s));
     return 0;
 }
 
