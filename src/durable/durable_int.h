@@ -384,6 +384,7 @@ struct durable {
     size_t n_queue_rows;
     struct fiber_group *chores, *runs;
     bool running, stopping; /* stopping: claim nothing more */
+    bool deactivated;       /* by the admin routes: schedules start nothing here */
     bool newest;            /* our version is the latest registered: rows without one are ours */
     struct journal *journal;
     struct workflow *live;
