@@ -7,6 +7,8 @@
 # The command finds in its environment CHELA_TEST_PG (the URL of an empty database),
 # CHELA_TEST_PG_ADMIN (of another one, for its own CREATE DATABASE) and CHELA_TEST_PG_CTL (a
 # program: "stop", "kill" and "start" do that to the server). fsync is on unless PG_FSYNC=off.
+# With PG_BOUNCER=on there is PgBouncer too, in transaction mode over three connections: its URL of
+# the first database is CHELA_TEST_PG_BOUNCER.
 # Run as root it uses the account postgres, because the server refuses root.
 set -eu
 
@@ -22,6 +24,7 @@ fi
 cd "$base"
 
 cleanup() {
+    [ ! -s "$base/bouncer.pid" ] || kill "$(cat "$base/bouncer.pid")" 2>/dev/null || true
     $as "$bin/pg_ctl" -D "$base/data" -m immediate -w stop >/dev/null 2>&1 || true
     rm -rf "$base"
 }
@@ -55,6 +58,26 @@ CHELA_TEST_PG="postgres://chela@/chela_test?host=$base"
 CHELA_TEST_PG_ADMIN="postgres://chela@/postgres?host=$base"
 CHELA_TEST_PG_CTL="$base/ctl"
 export CHELA_TEST_PG CHELA_TEST_PG_ADMIN CHELA_TEST_PG_CTL
+
+if [ "${PG_BOUNCER:-off}" = on ]; then
+    command -v pgbouncer >/dev/null || { echo "pgbouncer is not installed" >&2; exit 1; }
+    cat >"$base/bouncer.ini" <<EOF
+[databases]
+chela_test = host=$base user=chela
+[pgbouncer]
+listen_port = 6432
+unix_socket_dir = $base
+auth_type = any
+pool_mode = transaction
+default_pool_size = 3
+max_client_conn = 200
+logfile = $base/bouncer.log
+pidfile = $base/bouncer.pid
+EOF
+    $as pgbouncer -q -d "$base/bouncer.ini" || { cat "$base/bouncer.log" >&2; exit 1; }
+    CHELA_TEST_PG_BOUNCER="postgres://chela@/chela_test?host=$base&port=6432"
+    export CHELA_TEST_PG_BOUNCER
+fi
 cd "$OLDPWD"
 r=0
 "$@" || r=$?
