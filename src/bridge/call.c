@@ -319,6 +319,7 @@ static void prepare_turn(struct flow *f)
 
 CO static int end_turn(struct flow *f, struct err *e)
 {
+    bool keep = f->ret->success || !f->req->forget_failure;
     const struct turn_end end = {
         .session_id = f->req->session_id,
         .sid = f->turn.sid,
@@ -327,7 +328,7 @@ CO static int end_turn(struct flow *f, struct err *e)
         .agent = f->ret->agent_name,
         .messages_max = f->b->conf->messages_max,
         .now_us = wall_us(),
-        .key = f->req->key,
+        .key = keep ? f->req->key : STR(""),
         .hash = f->req->hash,
         .result = f->ret->text,
     };

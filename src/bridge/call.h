@@ -20,6 +20,7 @@ struct call_request {
     const json_t *metadata;         /* an object, or NULL */
     struct str key, hash; /* Idempotency-Key (with its caller) and hash of the request: the first
                            * result, be it a failure, is the result of every repetition */
+    bool forget_failure;  /* ... but a failure is not: the caller keeps it, and may ask anew */
     uint64_t deadline_ms; /* of the caller; bridge.call_deadline counts too */
     const struct call_sink *sink; /* NULL: not streamed */
 };

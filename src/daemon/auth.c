@@ -155,7 +155,7 @@ static int authenticate(struct http_req *req, const struct stream_addr *peer, vo
         return 0;
     /* On a fresh installation a wrong token is no worse than none: the originals' scripts send one.
      */
-    if (peer->loopback && !auth_required(a) && !came_through(req)) {
+    if (!a->always && peer->loopback && !auth_required(a) && !came_through(req)) {
         *ret = (struct http_identity){ .name = "loopback", .scopes = ALL_SCOPES, .admin = true };
         return 0;
     }

@@ -18,6 +18,7 @@ struct auth {
     const struct keys *keys;
     const char *admin_token; /* of the state directory */
     const char *bind_host;
+    bool always; /* a token, on loopback too */
 };
 
 /* Does every caller need a token now? */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "durable/routes.h"
 
 static const char *const log_levels[] = { "error", "warn", "info", "debug", NULL };
 static const char *const log_formats[] = { "auto", "text", "json", NULL };
@@ -92,6 +93,7 @@ int settings_new(struct settings *into, struct conf **ret, struct err *e)
     const struct conf_table tables[] = {
         { .opts = opts, .n = LEN(opts) },
         { .opts = bridge_opts, .n = bridge_opts_len, .base = offsetof(struct settings, bridge) },
+        { .opts = durable_opts, .n = durable_opts_len, .base = offsetof(struct settings, durable) },
     };
 
     return conf_new(tables, LEN(tables), into, ret, e);

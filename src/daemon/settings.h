@@ -7,6 +7,7 @@
 
 #include "base/conf.h"
 #include "bridge/bridge.h"
+#include "durable/durable.h"
 #include "net/http_server.h"
 
 struct settings {
@@ -26,6 +27,7 @@ struct settings {
     char *outbound_allow, *outbound_deny, *outbound_proxy, *outbound_ca_file;
     long long outbound_per_host;
     struct bridge_conf bridge;
+    struct durable_settings durable;
 };
 
 /* A conf over all tables, filling *into, which must outlive it. */

@@ -59,6 +59,20 @@ static int load_token(struct state_dir *d, struct err *e)
     return 0;
 }
 
+/* Made once at random, so that it depends on no host name; a copied directory needs a new one. */
+static int load_instance(struct state_dir *d, struct err *e)
+{
+    AUTO(free) char *path = xasprintf("%s/instance", d->path);
+    unsigned char key[SECRET_KEY];
+    int r;
+
+    r = secret_key_file(path, key, e);
+    if (r < 0)
+        return err_wrap(e, "instance");
+    hex_format(key, (STATE_INSTANCE - 1) / 2, d->instance);
+    return 0;
+}
+
 int state_dir_open(const char *path, struct state_dir *ret, struct err *e)
 {
     struct state_dir d = { .lock_fd = -1 };
@@ -79,6 +93,8 @@ int state_dir_open(const char *path, struct state_dir *ret, struct err *e)
     r = path_state_lock(d.path, &d.lock_fd, e);
     if (r == 0)
         r = load_token(&d, e);
+    if (r == 0)
+        r = load_instance(&d, e);
     if (r < 0) {
         state_dir_close(&d);
         return r;

@@ -7,6 +7,8 @@
 
 #include "base/secret.h"
 
+#define STATE_INSTANCE 33
+
 struct state_dir {
     char *path;                     /* absolute */
     char *db;                       /* chela.db */
@@ -14,6 +16,7 @@ struct state_dir {
     char *socket;                   /* chelad.sock */
     int lock_fd;                    /* held as long as the daemon runs */
     char token[2 * SECRET_KEY + 1]; /* of admin.token */
+    char instance[STATE_INSTANCE];  /* names this directory among those that share a database */
 };
 
 /*
