@@ -178,6 +178,8 @@ int args_parse(struct cli *cli, int argc, char **argv, const struct cli_cmd **re
             words[n_words++] = argv[i];
         }
     }
+    if (n_words > 1 && strcmp(words[0], "workflow") == 0 && strcmp(words[1], "schedule") == 0)
+        memmove(words, words + 1, --n_words * sizeof(*words)); /* the same by another name */
     *ret_cmd = n_words ? find_command(words, n_words, &used) : NULL;
     if (help || !n_words)
         return ARGS_HELP;

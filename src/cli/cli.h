@@ -65,6 +65,13 @@ extern const struct cli_cmd cmd_agent_add, cmd_agent_ls, cmd_agent_rm, cmd_agent
 extern const struct cli_cmd cmd_session_ls, cmd_session_show, cmd_session_rm, cmd_session_export,
     cmd_session_import, cmd_session_cleanup;
 extern const struct cli_cmd cmd_key_create, cmd_key_ls, cmd_key_rm;
+extern const struct cli_cmd cmd_workflow_ls, cmd_workflow_show, cmd_workflow_steps,
+    cmd_workflow_start, cmd_workflow_result, cmd_workflow_cancel, cmd_workflow_resume,
+    cmd_workflow_fork, cmd_workflow_retry, cmd_workflow_rewind, cmd_workflow_send, cmd_workflow_rm,
+    cmd_workflow_stats;
+extern const struct cli_cmd cmd_queue_ls, cmd_queue_set, cmd_queue_rm;
+extern const struct cli_cmd cmd_schedule_ls, cmd_schedule_set, cmd_schedule_rm, cmd_schedule_pause,
+    cmd_schedule_resume, cmd_schedule_trigger, cmd_schedule_backfill;
 extern const struct cli_cmd cmd_store_copy, cmd_status, cmd_version, cmd_completion;
 
 /* Parse argv into cli, *ret_cmd and args. 0, CLI_USAGE (said why on stderr), or <0. Pure but for
