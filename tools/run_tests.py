@@ -140,6 +140,19 @@ def e2e(store, extra=(), times=1):
     return suite
 
 
+def dbos_suite(run, timeout):
+    """The clients of DBOS from npm against the engine. Skipped without npm's registry, but not in CI."""
+    npm = subprocess.run([ROOT / "tools" / "npm_cache"], capture_output=True, text=True)
+    if npm.returncode:
+        why = f"the clients of DBOS cannot be installed: {npm.stderr.strip()}"
+        if os.environ.get("CHELA_CI"):
+            return 0, 1, why
+        print(f"    SKIPPED dbos: {why}")
+        return 0, 0, why
+    return count_pytest(run, "dbos", timeout, ["tests/dbos", "-n", "3", "--dist", "loadgroup"],
+                        {"CHELA_NPM": npm.stdout.strip()})
+
+
 def valgrind_suite(run, timeout):
     """Unit tests under memcheck; those of processes and sockets need calls it does not know."""
     wrap = "valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite"
@@ -158,6 +171,7 @@ SUITES = [
     Suite("unit-asan", 4, unit_asan_suite, "the same under AddressSanitizer and UBSan"),
     Suite("e2e-sqlite", 6, e2e("sqlite"), "the real programs end to end, on SQLite"),
     Suite("e2e-postgres", 7, e2e("postgres"), "the same on a PostgreSQL that the tests start"),
+    Suite("dbos", 6, dbos_suite, "npm clients of DBOS, five versions, against the engine on PostgreSQL"),
     Suite("valgrind", 0, valgrind_suite, "unit tests of the values under memcheck", nightly=20),
     Suite("crash", 0, e2e("sqlite", ("-k", "crash or restart or store_faults"), times=10),
           "kill -9 and lost databases, ten times", nightly=60),
