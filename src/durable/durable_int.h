@@ -2,8 +2,9 @@
 /*
  * durable/durable_int.h — what the files of the engine share. Who owns what:
  *
- *   engine.c    the life of the engine, its table of types; run.c one execution from claim to
- *               finish; journal.c the batches; step.c steps; start.c starting and enqueueing
+ *   engine.c    the life of the engine, its table of types; hear.c hints of other processes
+ *   run.c       one execution from claim to finish; replay.c the journal as it is read; journal.c
+ *               the batches it is written in; step.c steps; start.c starting and enqueueing
  *   park.c      waiting, parking, waking; sleep.c, mailbox.c, event.c, stream.c, child.c, await.c
  *   queue.c     definitions, claim.c the dispatcher; sweep.c delays, deadlines, cancels noticed
  *   lease.c     executors and their leases; reclaim.c the work of dead ones, dead letters, versions
@@ -111,8 +112,8 @@ enum {
  * it waits for the database until the engine stops, then ERR_CANCELED). */
 CO int journal_step(struct workflow *w, const struct record *record, struct err *e) MUST_CHECK;
 
-/* Lane START: a row PENDING owned by token, with its input. JOURNAL_OK, or JOURNAL_TAKEN: the id is
- * there already (the caller looks at whose it is). ERR_UNAVAILABLE is passed on here. */
+/* Lane START: a row and its input. JOURNAL_OK, JOURNAL_TAKEN: the id is there already (the caller
+ * looks at whose it is), or START_DEDUP. ERR_UNAVAILABLE is passed on here. */
 struct start_row; /* start.c */
 CO int journal_start(struct durable *d, const struct start_row *row, struct err *e) MUST_CHECK;
 
@@ -177,9 +178,13 @@ struct workflow {
     char ended[200]; /* text for RUN_DIVERGED */
     struct buf result;
     bool has_result;
-    struct wire_error *thrown; /* durable_throw(), in the arena; NULL */
-    char thrown_msg[240];      /* of the err it was returned as: to know it again */
+    struct arena thrown_arena;
+    struct wire_error *thrown; /* durable_throw() or a failed step, in that arena; NULL */
+    enum err_code thrown_code; /* and of the err it was returned as: to know it again */
+    char thrown_msg[240];
     bool in_step;
+    bool has_inputs; /* until the function is called: as stored, malloc'ed */
+    struct str inputs;
 };
 
 /* A row that was claimed, or started here; strings lent for the call. */
@@ -191,10 +196,14 @@ struct claimed {
 
 /*
  * Run it: a fiber of its own. Counts against durable_conf.running, which the caller has made sure
- * of (run_room). On an error (no fiber to be had) the row is released and nothing runs.
+ * of (run_room), and as a run of its queue: queue_joined() now, queue_left() at its end. On an
+ * error (no fiber to be had, it runs here already) nothing runs and nothing is written: the caller
+ * releases the row, or the sweep does when it finds that it does not run.
  */
 int run_begin(struct durable *d, const struct claimed *c, struct err *e) MUST_CHECK;
-unsigned run_room(const struct durable *d);                  /* how many more may run */
+
+/* How many more may run; 0 unless the engine runs, does not stop and holds its lease. */
+unsigned run_room(const struct durable *d);
 struct workflow *run_find(struct durable *d, struct str id); /* running here, or NULL */
 
 /* End it from outside: its waits fail, it unwinds. No effect on one that is ending. */
@@ -211,15 +220,48 @@ int run_ended(const struct workflow *w, struct err *e);
 CO int run_recorded(struct workflow *w, const char *name, unsigned *ret_id, struct recorded *ret,
                     struct err *e) MUST_CHECK;
 
-/* Turn a journal outcome into what the call returns: 0, or the end of the run. */
+/*
+ * What is recorded under the next id, without taking it: 1 *ret, 0 nothing there or later,
+ * RUN_BEYOND: later ones are there, of which *ret is the first.
+ */
+enum { RUN_BEYOND = 2 };
+CO int run_peek(struct workflow *w, struct recorded *ret, struct err *e) MUST_CHECK;
+
+/*
+ * Turn a journal outcome into what the call returns: 0, or the end of the run. TAKEN ends it too
+ * (RUN_LOST): the sweep finds that it does not run, and it replays with the record that is there.
+ */
 int run_wrote(struct workflow *w, int journal_outcome, struct err *e) MUST_CHECK;
+
+/* journal_step() and run_wrote() in one. An outcome that cannot be written at all ends the run as
+ * TAKEN does (run_unrecorded() logs why): the next execution does the call again. */
+CO int run_record(struct workflow *w, const struct record *record, struct err *e) MUST_CHECK;
+int run_unrecorded(struct workflow *w, struct err *e) MUST_CHECK;
 
 /* A recorded output into out, or a recorded error into *e (returns < 0). */
 int run_replay(struct workflow *w, const struct recorded *rec, struct buf *out, struct err *e)
     MUST_CHECK;
 
-/* A transaction of a running workflow: retried while the database is away, as lanes are.
- * ERR_CANCELED when the run ended meanwhile. Other errors are the body's. */
+/*
+ * An error that keeps its name, code and data when it comes back from the function, or from a step:
+ * run_thrown() copies it, *e is what it is returned as; run_error_of() is the error to write for
+ * *e: the one kept if *e is it (perhaps with context before it), else *e's own name and words.
+ */
+void run_thrown(struct workflow *w, const struct wire_error *error, const struct err *e);
+struct wire_error run_error_of(const struct workflow *w, const struct err *e);
+
+/* Before trying again, when the database is away: waits longer each time (*wait_ms begins at 0).
+ * Less than 0 when the run has ended meanwhile. */
+CO int run_retry(struct workflow *w, uint64_t *wait_ms, struct err *e) MUST_CHECK;
+
+/*
+ * A transaction of a running workflow: retried while the database is away, as lanes are.
+ * ERR_CANCELED when the run ended meanwhile. Other errors are the body's.
+ *
+ * body may run again after a commit whose answer was lost: so own_lock_tx() comes first, then
+ * record_tx(), then the effects; when record_tx() finds its row there, return JOURNAL_TAKEN before
+ * any effect (a positive return commits).
+ */
 CO int run_store(struct workflow *w, store_body *body, void *arg, struct err *e) MUST_CHECK;
 
 /* --- start.c --- */
@@ -361,9 +403,14 @@ CO int dead_letter(struct durable *d, struct str id, struct str token, struct er
 void notify_others(struct durable *d, const char *channel, struct str payload);
 #define NOTIFY_QUEUE    "chela_queue"
 #define NOTIFY_CANCEL   "chela_cancel"
+#define NOTIFY_RESULTS  "chela_results" /* the id of a workflow that has ended */
 #define NOTIFY_EVENTS   "dbos_workflow_events_channel"
 #define NOTIFY_STREAMS  "dbos_streams_channel"
 #define NOTIFY_MESSAGES "dbos_notifications_channel"
+
+/* --- hear.c: what other processes tell us (PostgreSQL), turned into wakes --- */
+int hear_start(struct durable *d, struct err *e) MUST_CHECK; /* spawns into d->chores */
+void hear_stop(struct durable *d);
 
 /* --- schedule.c, manage --- */
 CO int schedule_chore(void *d, struct err *e);
@@ -388,8 +435,8 @@ struct durable {
     bool newest;            /* our version is the latest registered: rows without one are ours */
     struct journal *journal;
     struct workflow *live;
-    unsigned n_live;
-    struct workflow **by_id; /* buckets */
+    unsigned n_live, n_starting; /* runs, and direct starts on their way to be one */
+    struct workflow **by_id;     /* buckets */
     size_t n_buckets;
     struct fiber *drain;       /* who waits for n_live to be 0 */
     struct waiters *waiters;   /* park.c */

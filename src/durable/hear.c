@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What other processes on the same PostgreSQL tell us, turned into wakes of those who wait here.
+ * All of it is hints to look sooner: polling finds what no message came for.
+ */
+#include "base/log.h"
+#include "durable/durable_int.h"
+
+#define HEARING_POLL_MS 10000 /* of waits, while news reach us */
+#define LOOK_MS         1000  /* at whether they do */
+
+/* "<workflow>::<topic>"; ids may hold colons, topics of DBOS do not begin with one: the last pair
+ * would be wrong for a topic with colons in it, the first for such an id. So every cut is tried. */
+static void wake_pairs(struct durable *d, enum wait_kind kind, struct str payload)
+{
+    for (size_t i = 0; i + 1 < payload.n; i++) {
+        if (payload.p[i] == ':' && payload.p[i + 1] == ':')
+            wake_waiters(d, kind, (struct str){ payload.p, i },
+                         (struct str){ payload.p + i + 2, payload.n - i - 2 });
+    }
+}
+
+static void on_messages(struct durable *d, struct str payload)
+{
+    wake_pairs(d, WAIT_RECV, payload);
+}
+
+static void on_events(struct durable *d, struct str payload)
+{
+    wake_pairs(d, WAIT_EVENT, payload);
+}
+
+static void on_streams(struct durable *d, struct str payload)
+{
+    wake_pairs(d, WAIT_STREAM, payload);
+}
+
+static void on_result(struct durable *d, struct str payload)
+{
+    wake_waiters(d, WAIT_RESULT, payload, (struct str){ 0 });
+}
+
+static void on_cancel(struct durable *d, struct str payload)
+{
+    struct workflow *w = run_find(d, payload);
+
+    /* The row decides: the sweep looks at it now, and ends the run if it says so. */
+    if (w)
+        sweep_due(d, 0);
+    wake_waiters(d, WAIT_RESULT, payload, (struct str){ 0 });
+}
+
+static void look_again(struct durable *d)
+{
+    wake_all_waiters(d);
+    queue_poke(d, (struct str){ 0 });
+}
+
+static const struct channel {
+    const char *name;
+    void (*heard)(struct durable *d, struct str payload);
+} channels[] = {
+    { NOTIFY_QUEUE, queue_poke },     { NOTIFY_CANCEL, on_cancel }, { NOTIFY_RESULTS, on_result },
+    { NOTIFY_MESSAGES, on_messages }, { NOTIFY_EVENTS, on_events }, { NOTIFY_STREAMS, on_streams },
+};
+
+static void heard(const char *name, struct str payload, void *arg)
+{
+    struct durable *d = arg;
+
+    if (!*name || payload.n == 0) {
+        look_again(d);
+        return;
+    }
+    for (size_t i = 0; i < LEN(channels); i++) {
+        if (strcmp(name, channels[i].name) == 0)
+            channels[i].heard(d, payload);
+    }
+}
+
+/* How often waits must look by themselves. */
+static CO int hear_chore(void *arg, struct err *e)
+{
+    struct durable *d = arg;
+    int r = 0;
+
+    while (r == 0) {
+        d->hint_ms = store_hears(d->ear) ? HEARING_POLL_MS : d->conf.sweep_ms;
+        metric_set(&durable_m_hears, 0, store_hears(d->ear));
+        r = fiber_sleep(LOOK_MS, e);
+    }
+    return r == -ERR_CANCELED ? 0 : r;
+}
+
+int hear_start(struct durable *d, struct err *e)
+{
+    const char *names[LEN(channels)];
+    int r;
+
+    if (!d->pg)
+        return 0;
+    for (size_t i = 0; i < LEN(channels); i++)
+        names[i] = channels[i].name;
+    r = store_listen(d->store, d->conf.listen_url, names, LEN(names), heard, d, &d->ear, e);
+    if (r == 0)
+        r = fiber_group_spawn(d->chores, "durable ear", hear_chore, d, e);
+    return r;
+}
+
+void hear_stop(struct durable *d)
+{
+    store_ear_free(TAKE(d->ear));
+}

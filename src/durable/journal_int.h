@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * durable/journal_int.h — between the lanes, which gather entries and wake who waits (journal.c),
+ * and the statements that write a batch of them (journal_pg.c, journal_tx.c).
+ */
+#pragma once
+
+#include "durable/durable_int.h"
+
+enum lane_kind { LANE_STEP, LANE_START, LANE_FINISH, LANES };
+
+/* One write, on the stack of the fiber that waits for it. What is lent stays while it waits. */
+struct entry {
+    struct entry *next;
+    struct fiber *fiber;
+    const struct workflow *w;    /* STEP, FINISH */
+    const struct record *record; /* STEP */
+    const struct start_row *row; /* START */
+    enum durable_status status;  /* FINISH */
+    struct str output, error;
+    size_t bytes;
+    bool done, settled;
+    int outcome; /* JOURNAL_*, START_DEDUP, or less than 0 with err */
+    struct err err;
+};
+
+struct batch {
+    struct durable *d;
+    enum lane_kind kind;
+    struct entry *first;
+    unsigned n;
+    bool woke; /* FINISH: parked workflows went back to their queues */
+};
+
+/*
+ * Write them and set their outcomes. All or nothing: on an error no outcome means anything, though
+ * some may be written; doing it again is harmless.
+ */
+CO int batch_send_pg(struct batch *b, struct err *e) MUST_CHECK;
+CO int batch_send_tx(struct batch *b, struct err *e) MUST_CHECK; /* either database, row by row */
+
+/* One entry in a transaction: its outcome, or an error. */
+int entry_tx(struct store_tx *tx, struct batch *b, struct entry *entry, struct err *e) MUST_CHECK;
