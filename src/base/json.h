@@ -38,6 +38,9 @@ struct json_fail {
 int json_parse(struct str text, size_t max_depth, struct arena *a, json_t **ret,
                struct json_fail *fail, struct err *e) MUST_CHECK;
 
+/* Is the text one JSON value by the same rules? Builds nothing. */
+int json_check(struct str text, size_t max_depth, struct err *e) MUST_CHECK;
+
 /* Compact text, keys in insertion order, UTF-8 raw. */
 int json_write(const json_t *j, struct buf *b, struct err *e) MUST_CHECK;
 

@@ -348,6 +348,14 @@ int json_scan(struct str text, size_t max_depth, size_t *ret_big, struct json_fa
     return 0;
 }
 
+int json_check(struct str text, size_t max_depth, struct err *e)
+{
+    struct json_fail fail;
+    size_t n_big;
+
+    return json_scan(text, max_depth, &n_big, &fail, e);
+}
+
 /* The text is good JSON: where a string that begins at `at` ends, or a number. */
 static const char *token_end(const char *at, const char *end)
 {
