@@ -175,6 +175,7 @@ void pg_db_close(struct pg_db *db)
         return;
     if (db->name)
         metric_add(&store_metric_connections, 0, -1);
+    db->pg->clear(db->taken);
     db->pg->finish(db->conn);
     pg_db_statements_done(db);
     free(db->name);

@@ -43,6 +43,17 @@ int pg_db_begin(struct pg_db *db, enum store_metric_kind kind, struct err *e) MU
  */
 void pg_db_single(struct pg_db *db);
 bool pg_db_lazy(const struct pg_db *db);
+
+/*
+ * The same without waiting, on a connection where no transaction is open. pg_db_send(): 1, it is on
+ * its way; 0, not this way: its statement is not prepared here yet, or it is long. Then, whenever
+ * pg_db_socket() is readable, pg_db_take(): 1, there is more to come; else the outcome, as of
+ * store_run(), in *ret, and 0.
+ */
+int pg_db_send(struct pg_db *db, const struct store_single *one, struct err *e) MUST_CHECK;
+int pg_db_socket(const struct pg_db *db);
+int pg_db_take(struct pg_db *db, const struct store_single *one, int *ret, struct err *e)
+    MUST_CHECK;
 int pg_db_commit(struct pg_db *db, struct err *e) MUST_CHECK;
 void pg_db_give_up(struct pg_db *db); /* roll back if a transaction is open */
 

@@ -21,6 +21,7 @@ struct pg_db {
     uint64_t *known; /* statements prepared on this connection */
     size_t n_known;
     atomic_bool *unprepared, own_unprepared; /* statements are to be sent with their texts */
+    PGresult *taken;                         /* by pg_db_take(), so far */
     bool open;                               /* a transaction, */
     bool reading;                            /* of the kind that may not write */
     bool pooled;                             /* the server's connection is not ours alone */

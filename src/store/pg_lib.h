@@ -16,9 +16,9 @@
     X(backendPID) X(clear) X(cmdStatus) X(cmdTuples) X(conninfoFree) X(conninfoParse) \
     X(connectPoll) X(connectStartParams) X(consumeInput) X(db) X(errorMessage) \
     X(escapeIdentifier) X(exec) X(execParams) X(execPrepared) X(finish) X(freemem) X(fsize) X(ftype) X(getResult) \
-    X(getisnull) X(getlength) X(getvalue) X(host) X(nfields) X(notifies) X(ntuples) \
+    X(getisnull) X(getlength) X(getvalue) X(host) X(isBusy) X(nfields) X(notifies) X(ntuples) \
     X(parameterStatus) X(ping) X(port) X(prepare) X(putCopyData) X(putCopyEnd) \
-    X(resultErrorField) X(resultErrorMessage) X(resultStatus) X(serverVersion) \
+    X(resultErrorField) X(resultErrorMessage) X(resultStatus) X(sendQueryParams) X(sendQueryPrepared) X(serverVersion) \
     X(setNoticeProcessor) X(socket) X(status)
 /* clang-format on */
 

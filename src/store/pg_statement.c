@@ -20,6 +20,7 @@
 
 #define ARGS_MAX 64           /* of one statement */
 #define SLOTS    256          /* of the statement table: a power of two, it grows */
+#define SEND_MAX (16 * KIB)   /* of a statement sent from the loop's thread: fits into any socket */
 #define SENT_MAX (1023 * MIB) /* of one argument: what the server takes */
 
 /* Of pg_type, fixed for ever */
@@ -381,18 +382,27 @@ static PGresult *execute(struct pg_db *db, const struct slot *slot, const struct
                                 p->formats, 0);
 }
 
-static int64_t changed(struct pg_db *db, PGresult *result)
+static int64_t changed(const struct pg_db *db, PGresult *result)
 {
     if (strncmp(db->pg->cmdStatus(result), "SELECT", 6) == 0)
         return 0;
     return strtoll(db->pg->cmdTuples(result), NULL, 10);
 }
 
-static int run_params(struct pg_db *db, const struct sql *sql, const struct params *p, size_t n,
-                      int (*each)(struct store_row *row, void *arg, struct err *e), void *arg,
+/* What the rows of an answer, or its error, come to. */
+static int outcome(struct pg_db *db, PGresult *result, const struct store_single *one,
+                   struct err *e)
+{
+    if (!pg_good(db, result))
+        return pg_fail(db, result, one->sql->name, e);
+    db->tx.changed = changed(db, result);
+    return each_row(db, result, one->each, one->arg, e);
+}
+
+static int run_params(struct pg_db *db, const struct store_single *one, const struct params *p,
                       struct err *e)
 {
-    struct slot *slot = acquire(db, sql, p->types, n);
+    struct slot *slot = acquire(db, one->sql, p->types, one->n_args);
     PGresult *result;
     int r = 0;
 
@@ -403,34 +413,93 @@ static int run_params(struct pg_db *db, const struct sql *sql, const struct para
     if (r < 0)
         return r;
     result = execute(db, slot, p);
-    if (pg_good(db, result)) {
-        db->tx.changed = changed(db, result);
-        r = each_row(db, result, each, arg, e);
-    } else {
-        r = pg_fail(db, result, sql->name, e);
-    }
+    r = outcome(db, result, one, e);
     db->pg->clear(result);
     return r;
+}
+
+/* The arguments as they travel; p->arrays is to be freed. */
+static int params(struct params *p, const struct store_single *one, struct err *e)
+{
+    int r = 0;
+
+    p->arrays = (struct arena){ 0 };
+    if (one->n_args > ARGS_MAX)
+        return err_set(e, ERR_INTERNAL, "%s: more than %d arguments", one->sql->name, ARGS_MAX);
+    for (size_t i = 0; r == 0 && i < one->n_args; i++)
+        r = param(p, i, &one->args[i], e);
+    return r < 0 ? err_wrap(e, "%s", one->sql->name) : 0;
 }
 
 static int run(struct store_tx *tx, const struct sql *sql, const struct sql_arg *args,
                size_t n_args, int (*each)(struct store_row *row, void *arg, struct err *e),
                void *arg, struct err *e)
 {
+    const struct store_single one = { sql, args, n_args, each, arg };
     struct params p;
-    int r = 0;
+    int r = params(&p, &one, e);
 
-    if (n_args > ARGS_MAX)
-        return err_set(e, ERR_INTERNAL, "%s: more than %d arguments", sql->name, ARGS_MAX);
-    p.arrays = (struct arena){ 0 };
-    for (size_t i = 0; r == 0 && i < n_args; i++)
-        r = param(&p, i, &args[i], e);
     if (r == 0)
-        r = run_params(container_of(tx, struct pg_db, tx), sql, &p, n_args, each, arg, e);
-    else
-        r = err_wrap(e, "%s", sql->name);
+        r = run_params(container_of(tx, struct pg_db, tx), &one, &p, e);
     arena_done(&p.arrays);
     return r;
+}
+
+/* Without waiting */
+
+static int send_params(struct pg_db *db, const struct store_single *one, const struct params *p,
+                       struct err *e)
+{
+    struct slot *slot = acquire(db, one->sql, p->types, one->n_args);
+    int n = (int)one->n_args, sent;
+    char name[24];
+
+    if (pg_db_unprepared(db)) {
+        sent = db->pg->sendQueryParams(db->conn, slot->text, n, slot->types, p->values, p->lengths,
+                                       p->formats, 0);
+    } else if (slot->ready) {
+        format_name(slot, name);
+        sent = db->pg->sendQueryPrepared(db->conn, name, n, p->values, p->lengths, p->formats, 0);
+    } else {
+        return 0;
+    }
+    return sent ? 1 : pg_fail(db, NULL, one->sql->name, e);
+}
+
+int pg_db_send(struct pg_db *db, const struct store_single *one, struct err *e)
+{
+    size_t size = strlen(one->sql->pg ? one->sql->pg : one->sql->text);
+    struct params p;
+    int r = params(&p, one, e);
+
+    for (size_t i = 0; r == 0 && i < one->n_args; i++)
+        size += (size_t)p.lengths[i];
+    if (r == 0 && size <= SEND_MAX)
+        r = send_params(db, one, &p, e);
+    arena_done(&p.arrays);
+    return r;
+}
+
+int pg_db_socket(const struct pg_db *db)
+{
+    return db->pg->socket(db->conn);
+}
+
+int pg_db_take(struct pg_db *db, const struct store_single *one, int *ret, struct err *e)
+{
+    (void)db->pg->consumeInput(db->conn); /* its failure is the next result */
+    while (!db->pg->isBusy(db->conn)) {
+        PGresult *result = db->pg->getResult(db->conn);
+
+        if (!result) {
+            *ret = outcome(db, db->taken, one, e);
+            db->pg->clear(TAKE(db->taken));
+            return 0;
+        }
+        db->pg->clear(db->taken); /* there is one of a statement; a lost connection adds one */
+        db->taken = result;
+    }
+    return 1;
 }
 
 static int script(struct store_tx *tx, const char *text, struct err *e)

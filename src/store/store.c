@@ -63,6 +63,8 @@ struct metric *const store_metrics[] = {
 };
 const size_t store_metrics_len = LEN(store_metrics);
 
+void (*store_probe)(bool committed);
+
 /* Jobs and their threads */
 
 void store_jobs_push(struct store_jobs *q, struct store_job *job)
@@ -189,7 +191,7 @@ static int check_text(const struct sql *sql, size_t i, struct str s, struct err 
     return 0;
 }
 
-static int check_texts(const struct sql *sql, const struct sql_arg *args, size_t n, struct err *e)
+int store_check_args(const struct sql *sql, const struct sql_arg *args, size_t n, struct err *e)
 {
     int r = 0;
 
@@ -215,7 +217,7 @@ int store_run(struct store_tx *tx, const struct sql *sql, const struct sql_arg *
         return -(int)tx->why.code;
     }
     tx->changed = 0;
-    r = check_texts(sql, args, n_args, &why);
+    r = store_check_args(sql, args, n_args, &why);
     if (r == 0)
         r = tx->run(tx, sql, args, n_args, each, arg, &why);
     if (r < 0) {
@@ -424,17 +426,9 @@ CO int store_do(struct store *s, store_body *body, void *arg, struct err *e)
     return run_parked(s, &job);
 }
 
-struct single {
-    const struct sql *sql;
-    const struct sql_arg *args;
-    size_t n_args;
-    int (*each)(struct store_row *row, void *arg, struct err *e);
-    void *arg;
-};
-
 static int single_body(struct store_tx *tx, void *arg, struct err *e)
 {
-    const struct single *one = arg;
+    const struct store_single *one = arg;
 
     return store_run(tx, one->sql, one->args, one->n_args, one->each, one->arg, e);
 }
@@ -443,9 +437,14 @@ CO int store_once(struct store *s, const struct sql *sql, const struct sql_arg *
                   int (*each)(struct store_row *row, void *arg, struct err *e), void *arg,
                   struct err *e)
 {
-    struct single one = { sql, args, n_args, each, arg };
+    struct store_single one = { sql, args, n_args, each, arg };
     struct store_job job = { .body = single_body, .arg = &one, .e = e, .single = true };
 
+    job.since_us = now_us();
+    if (s->ops->once && s->ops->once(s, &one, &job.r, e) > 0) {
+        account(&job);
+        return job.r;
+    }
     return run_parked(s, &job);
 }
 

@@ -199,6 +199,13 @@ bool store_ok(const struct store *s); /* did the last contact succeed? Never wai
 CO int store_ping(struct store *s, struct err *e) MUST_CHECK;
 
 const char *store_kind(const struct store *s); /* "sqlite" or "postgres" */
+
+/*
+ * For tests of crashes: when set, it is called right before a write begins (false) and right after
+ * it was committed, before anybody is told (true), on the thread that does it.
+ */
+extern void (*store_probe)(bool committed);
+
 extern struct metric *const store_metrics[];
 extern const size_t store_metrics_len;
 

@@ -54,6 +54,15 @@ struct store_job {
     uint64_t since_us;   /* when it was queued */
 };
 
+/* What store_once() was asked. */
+struct store_single {
+    const struct sql *sql;
+    const struct sql_arg *args;
+    size_t n_args;
+    int (*each)(struct store_row *row, void *arg, struct err *e);
+    void *arg;
+};
+
 struct store_jobs { /* first in, first out */
     struct store_job *first, **last;
     unsigned n;
@@ -66,6 +75,11 @@ struct store_ops {
     int (*open)(struct store *s, struct err *e);
     /* Under the lock: queue. Who is to be woken once the lock is free, so as not to wait for it. */
     pthread_cond_t *(*submit)(struct store *s, struct store_job *job);
+    /*
+     * May be NULL. On the loop's thread, in a fiber: do it without a store thread. 1: *ret is the
+     * outcome; 0: not that way, and nothing that counts was done.
+     */
+    CO int (*once)(struct store *s, const struct store_single *one, int *ret, struct err *e);
     void (*close)(struct store *s);
 };
 
@@ -96,6 +110,16 @@ void store_taken(struct store *s, unsigned n);
 
 /* Hand finished jobs back to who waits for them; any store thread, without the lock. */
 void store_finish(struct store *s, struct store_job *jobs);
+
+static inline void store_probe_call(bool committed)
+{
+    if (store_probe)
+        store_probe(committed);
+}
+
+/* Are all texts UTF-8 without a NUL? */
+int store_check_args(const struct sql *sql, const struct sql_arg *args, size_t n, struct err *e)
+    MUST_CHECK;
 
 /* Run a job's body in tx: the outcome, with what a failed statement demands. */
 int store_body_run(struct store_tx *tx, store_body *body, void *arg, struct err *e);

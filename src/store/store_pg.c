@@ -7,7 +7,9 @@
  * ones. A thread serves one transaction to its end: it connects first where it must, with backoff;
  * runs it again when another transaction was in the way or the connection broke; and when the
  * connection broke in COMMIT, asks the server for the fate of the transaction's id on a new one.
- * What nobody takes in time is refused by the usher, a thread that exists once all others are busy.
+ * A single statement needs no thread: the loop's own borrows the connection of a thread that is
+ * idle, and watches its socket. Whatever does not go well that way is left to the threads. What
+ * nobody takes in time is refused by the usher, a thread that exists once all others are busy.
  */
 #include "store/store_int.h"
 
@@ -37,7 +39,8 @@ struct worker {
     pthread_t thread;
     pthread_cond_t go;
     struct worker *next_idle;
-    bool idle;
+    bool idle, lent;  /* lent: its connection is in the hands of the loop's thread */
+    uint64_t used_us; /* when it was given back */
     struct pg_db *db; /* NULL: not connected */
 };
 
@@ -130,9 +133,13 @@ static enum outcome attempt_single(struct pg_db **db, store_body *body, void *ar
 {
     struct pg_xid none;
 
+    store_probe_call(false);
     pg_db_single(*db);
     *ret = store_body_run(pg_db_tx(*db), body, arg, why);
-    return *ret < 0 ? verdict(db, &none, false) : DONE;
+    if (*ret < 0)
+        return verdict(db, &none, false);
+    store_probe_call(true);
+    return DONE;
 }
 
 /* Run the body once. The error of the database goes to *why, the result to *ret. */
@@ -142,6 +149,8 @@ static enum outcome attempt(struct pg_db **db, store_body *body, void *arg,
 {
     int end;
 
+    if (kind == STORE_WRITE)
+        store_probe_call(false);
     *ret = pg_db_begin(*db, kind, why);
     if (*ret < 0)
         return verdict(db, ret_xid, false);
@@ -156,6 +165,8 @@ static enum outcome attempt(struct pg_db **db, store_body *body, void *arg,
             *ret = end;
         return outcome;
     }
+    if (kind == STORE_WRITE)
+        store_probe_call(true);
     return DONE;
 }
 
@@ -274,17 +285,38 @@ static void serve_job(struct worker *w, struct store_job *job)
 
 /* Threads; all below holds the lock but where it says otherwise */
 
+static void push_idle(struct worker *w)
+{
+    w->idle = true;
+    w->next_idle = w->st->idle;
+    w->st->idle = w;
+}
+
+static struct worker *pop_idle(struct pg_store *st)
+{
+    struct worker *w = st->idle;
+
+    if (w) {
+        st->idle = w->next_idle;
+        w->idle = false;
+    }
+    return w;
+}
+
 static bool rest(struct worker *w)
 {
     struct pg_store *st = w->st;
-    struct timespec until = store_time_in(IDLE_US);
     int r = 0;
 
-    w->idle = true;
-    w->next_idle = st->idle;
-    st->idle = w;
-    while (w->idle && !st->s->closing && r == 0)
-        r = pthread_cond_timedwait(&w->go, &st->s->lock, &until);
+    push_idle(w);
+    w->used_us = now_us();
+    while (w->lent || (w->idle && !st->s->closing && r == 0)) {
+        uint64_t idle = now_us() - w->used_us;
+        struct timespec until = store_time_in(idle < IDLE_US ? IDLE_US - idle : 1000);
+
+        (void)pthread_cond_timedwait(&w->go, &st->s->lock, &until);
+        r = !w->lent && w->idle && now_us() - w->used_us >= IDLE_US;
+    }
     if (w->idle) { /* nobody took us off the stack */
         struct worker **at = &st->idle;
 
@@ -375,14 +407,12 @@ static void start_worker(struct pg_store *st)
 static pthread_cond_t *submit(struct store *s, struct store_job *job)
 {
     struct pg_store *st = s->impl;
-    struct worker *w = st->idle;
+    struct worker *w;
 
     store_jobs_push(&st->jobs, job);
-    if (w) {
-        st->idle = w->next_idle;
-        w->idle = false;
+    w = pop_idle(st);
+    if (w)
         return &w->go;
-    }
     if (st->live < s->conf.pool) {
         start_worker(st);
     } else if (!st->has_usher) {
@@ -392,6 +422,104 @@ static pthread_cond_t *submit(struct store *s, struct store_job *job)
         return &st->late;
     }
     return NULL;
+}
+
+/* Single statements, on the loop's thread */
+
+static struct worker *borrow(struct pg_store *st)
+{
+    struct worker *w = NULL;
+
+    pthread_mutex_lock(&st->s->lock);
+    if (st->idle && st->idle->db && !pg_db_lazy(st->idle->db) && !st->jobs.first &&
+        !st->s->closing) {
+        w = pop_idle(st);
+        w->lent = true;
+    }
+    pthread_mutex_unlock(&st->s->lock);
+    return w;
+}
+
+static void give_back(struct worker *w)
+{
+    struct pg_store *st = w->st;
+    bool wake;
+
+    pthread_mutex_lock(&st->s->lock);
+    w->lent = false;
+    w->used_us = now_us();
+    wake = st->jobs.first || st->s->closing;
+    if (!wake)
+        push_idle(w);
+    pthread_mutex_unlock(&st->s->lock);
+    if (wake)
+        pthread_cond_signal(&w->go);
+}
+
+struct answer {
+    struct fiber *fiber;
+    bool came;
+};
+
+static void on_answer(struct loop_io *io, unsigned events, void *arg)
+{
+    struct answer *answer = arg;
+
+    loop_io_want(io, 0);
+    answer->came = true;
+    fiber_wake(answer->fiber);
+}
+
+/* 1: *ret is what it came to; 0: it is to be left to a thread. */
+static CO int ask(struct store *s, struct pg_db *db, const struct store_single *one, int *ret,
+                  struct err *e)
+{
+    struct answer answer = { .fiber = fiber_self() };
+    struct loop_io *io;
+    int r = pg_db_send(db, one, e);
+
+    if (r <= 0)
+        return 0;
+    io = loop_io_new(s->loop, pg_db_socket(db), on_answer, &answer);
+    do {
+        answer.came = false;
+        loop_io_want(io, LOOP_READ);
+        while (!answer.came)
+            fiber_park_hard();
+        r = pg_db_take(db, one, ret, e);
+    } while (r > 0);
+    loop_io_free(io);
+    return *ret >= 0 || pg_db_verdict(db) == PG_FAILED;
+}
+
+static CO int once(struct store *s, const struct store_single *one, int *ret, struct err *e)
+{
+    struct err why = { 0 };
+    struct worker *w;
+    int r;
+
+    *ret = store_check_args(one->sql, one->args, one->n_args, e);
+    if (*ret < 0)
+        return 1;
+    w = borrow(s->impl);
+    if (!w)
+        return 0;
+    pg_db_single(w->db);
+    store_probe_call(false);
+    r = ask(s, w->db, one, ret, &why);
+    give_back(w);
+    if (r == 0)
+        return 0;
+    if (*ret < 0 && !why.code)
+        (void)err_set(&why, (enum err_code)(-*ret), "%s: a row was refused", one->sql->name);
+    if (*ret < 0 && e)
+        *e = why;
+    set_ok(s, *ret != -ERR_UNAVAILABLE);
+    if (*ret >= 0) {
+        store_probe_call(true);
+        metric_add(&store_metric_commits, 0, 1);
+    }
+    return 1;
 }
 
 /* Opening */
@@ -496,5 +624,6 @@ const struct store_ops store_pg_ops = {
     .kind = "postgres",
     .open = open_store,
     .submit = submit,
+    .once = once,
     .close = close_store,
 };

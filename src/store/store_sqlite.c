@@ -138,6 +138,7 @@ static void settle(struct sqlite_store *st, struct batch *b)
                 job->r = err_set(job->e, ERR_UNAVAILABLE, "nothing was written: %s", b->why.msg);
         }
     } else {
+        store_probe_call(true);
         metric_add(&store_metric_commits, 0, 1);
     }
     if (sqlite_db_damaged(st->db))
@@ -156,8 +157,10 @@ static struct store_job *run_batch(struct sqlite_store *st)
     if (atomic_load(&st->damaged)) {
         (void)refuse_damaged(st, &why);
         lose(&b, &why);
-    } else if (sqlite_db_verb(st->db, VERB_BEGIN, &why) < 0) {
-        lose(&b, &why);
+    } else {
+        store_probe_call(false);
+        if (sqlite_db_verb(st->db, VERB_BEGIN, &why) < 0)
+            lose(&b, &why);
     }
     while (b.ran.n < BATCH && take(st, &more, BATCH - b.ran.n) > 0) {
         while ((job = store_jobs_shift(&more)))
