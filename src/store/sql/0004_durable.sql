@@ -25,8 +25,9 @@ CREATE INDEX durable_parked_target ON durable_parked (target);
 CREATE TABLE durable_schedules (
     schedule_name TEXT NOT NULL PRIMARY KEY,
     misfire TEXT NOT NULL,         -- skip, once or all
-    overlap TEXT NOT NULL,
-    grace_ms INTEGER NOT NULL
+    overlap TEXT NOT NULL,         -- allow, skip or replace
+    misfire_max INTEGER NOT NULL,  -- of all: the newest so many; 0: the default
+    since_ms INTEGER NOT NULL      -- times before this were not missed: it was changed or paused
 );
 
 -- The same for a queue.
