@@ -197,14 +197,15 @@ struct claimed {
 /*
  * Run it: a fiber of its own. Counts against durable_conf.running, which the caller has made sure
  * of (run_room), and as a run of its queue: queue_joined() now, queue_left() at its end. On an
- * error (no fiber to be had, it runs here already) nothing runs and nothing is written: the caller
+ * error (no fiber to be had) nothing runs and nothing is written: the caller
  * releases the row, or the sweep does when it finds that it does not run.
  */
 int run_begin(struct durable *d, const struct claimed *c, struct err *e) MUST_CHECK;
 
 /* How many more may run; 0 unless the engine runs, does not stop and holds its lease. */
 unsigned run_room(const struct durable *d);
-struct workflow *run_find(struct durable *d, struct str id); /* running here, or NULL */
+/* Running here, or NULL; the newest, when one that has ended still unwinds beside it. */
+struct workflow *run_find(struct durable *d, struct str id);
 
 /* End it from outside: its waits fail, it unwinds. No effect on one that is ending. */
 void run_end_now(struct workflow *w, enum run_end why);

@@ -101,6 +101,7 @@ void durable_free(struct durable *d)
         return;
     assert(!d->running && d->n_live == 0);
     queues_free(d);
+    waiters_free(d);
     journal_free(d->journal);
     fiber_group_free(d->chores);
     fiber_group_free(d->runs);

@@ -9,30 +9,29 @@
 #define HEARING_POLL_MS 10000 /* of waits, while news reach us */
 #define LOOK_MS         1000  /* at whether they do */
 
-/* "<workflow>::<topic>"; ids may hold colons, topics of DBOS do not begin with one: the last pair
- * would be wrong for a topic with colons in it, the first for such an id. So every cut is tried. */
-static void wake_pairs(struct durable *d, enum wait_kind kind, struct str payload)
+/* "<workflow>::<topic>": ids and topics may hold colons themselves, so every cut is tried. */
+static void heard_pairs(struct durable *d, enum wait_kind kind, struct str payload)
 {
     for (size_t i = 0; i + 1 < payload.n; i++) {
         if (payload.p[i] == ':' && payload.p[i + 1] == ':')
-            wake_waiters(d, kind, (struct str){ payload.p, i },
-                         (struct str){ payload.p + i + 2, payload.n - i - 2 });
+            wake_heard(d, kind, (struct str){ payload.p, i },
+                       (struct str){ payload.p + i + 2, payload.n - i - 2 });
     }
 }
 
 static void on_messages(struct durable *d, struct str payload)
 {
-    wake_pairs(d, WAIT_RECV, payload);
+    heard_pairs(d, WAIT_RECV, payload);
 }
 
 static void on_events(struct durable *d, struct str payload)
 {
-    wake_pairs(d, WAIT_EVENT, payload);
+    heard_pairs(d, WAIT_EVENT, payload);
 }
 
 static void on_streams(struct durable *d, struct str payload)
 {
-    wake_pairs(d, WAIT_STREAM, payload);
+    heard_pairs(d, WAIT_STREAM, payload);
 }
 
 static void on_result(struct durable *d, struct str payload)

@@ -343,10 +343,8 @@ int run_begin(struct durable *d, const struct claimed *c, struct err *e)
     if (c->id.n == 0 || c->id.n >= DURABLE_ID || c->token.n >= TOKEN_TEXT)
         return err_set(e, ERR_LIMIT, "the id or token of a workflow is too long");
     w = run_find(d, c->id);
-    if (w) { /* it has not noticed yet that it is not the owner */
+    if (w) /* it has parked and still unwinds, or has not noticed that it is not the owner */
         run_end_now(w, RUN_LOST);
-        return err_set(e, ERR_CONFLICT, "workflow '%s' runs here already", w->id);
-    }
     w = run_make(d, type, c);
     r = fiber_group_spawn(d->runs, "workflow", run_main, w, e);
     if (r < 0) {
