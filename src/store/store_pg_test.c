@@ -152,6 +152,65 @@ PG_TEST(a_single_statement_asks_for_no_id, &conf)
     return 0;
 }
 
+#define CROWD 24
+#define EACH  40
+
+struct putter {
+    struct fixture *f;
+    int number, r;
+    struct err e;
+};
+
+/* Keys of a few bytes, and of up to 20 KB: those do not go the short way. */
+static int put_crowd(void *arg, struct err *e)
+{
+    static const struct sql len = { "len", "SELECT length(k) FROM t WHERE k = ?1", NULL };
+    struct putter *p = arg;
+    AUTO(free) char *key = xcalloc(1, 20001);
+
+    for (int i = 0; i < EACH; i++) {
+        size_t n = i % 8 == 7 ? 5000u * (unsigned)(i / 8) : 1;
+        int64_t have = -1;
+
+        memset(key, 0, 20001);
+        fmt_z(key, 20001, "%d-%d-", p->number, i);
+        for (size_t at = strlen(key); at < n; at++)
+            key[at] = 'x';
+        const struct sql_arg args[] = { SQL_Z(key) };
+
+        CO_CHECK(put_once(p->f, key, e) == 0);
+        CO_CHECK(store_once(p->f->s, &len, args, 1, take_int, &have, e) == 0);
+        CO_CHECK(have == (int64_t)strlen(key));
+    }
+    return 0;
+}
+
+static const struct store_conf four = {
+    .migrations = schema, .n_migrations = LEN(schema), .pool = 4, .wait_ms = 20000
+};
+
+PG_TEST(many_single_statements_share_few_connections_that_break, &four)
+{
+    struct fiber_group *group = fiber_group_new(f->loop);
+    struct putter p[CROWD];
+    int r;
+
+    for (int i = 0; i < CROWD; i++) {
+        p[i] = (struct putter){ .f = f, .number = i };
+        CO_CHECK(fiber_group_spawn(group, "put", put_crowd, &p[i], e) == 0);
+    }
+    for (int i = 0; i < 5; i++) {
+        CO_CHECK(fiber_sleep(20, e) == 0);
+        CO_CHECK(kill_all(f, e) == 0);
+    }
+    r = fiber_group_join(group, e);
+    fiber_group_free(group);
+    CO_CHECK(r == 0);
+    CO_CHECK(ask(f, count_body) == CROWD * EACH);
+    CO_CHECK(store_ok(f->s));
+    return 0;
+}
+
 static int die_once_body(struct store_tx *tx, void *arg, struct err *e)
 {
     int *runs = arg;
