@@ -65,7 +65,7 @@ extern const struct shape shape_count; /* {"count"} */
 int reply_count(struct http_req *req, int64_t n) MUST_CHECK;
 
 /* --- api_workflows.c --- */
-extern const struct shape shape_list_query, shape_workflows, shape_start_in, shape_started,
+extern const struct shape shape_workflows_query, shape_workflows, shape_start_in, shape_started,
     shape_overview, shape_change_in, shape_delete_query;
 CO int api_list(struct http_req *req, struct err *e);
 CO int api_start(struct http_req *req, struct err *e);

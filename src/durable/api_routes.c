@@ -11,7 +11,7 @@
 
 /* clang-format off */
 static const struct http_route workflow_routes[] = {
-    { HTTP_M_GET, "/api/v1/workflows", api_list, READS, .query = &shape_list_query, .out = &shape_workflows,
+    { HTTP_M_GET, "/api/v1/workflows", api_list, READS, .query = &shape_workflows_query, .out = &shape_workflows,
       .tag = "workflows", .doc = "List workflows." },
     { HTTP_M_POST, "/api/v1/workflows", api_start, NEED_WORKFLOWS, .in = &shape_start_in, .out = &shape_started, .status = 201,
       .tag = "workflows", .doc = "Start a workflow or enqueue it; once answered it is durable." },

@@ -30,7 +30,7 @@ static const struct shape_field list_fields[] = {
     FIELD(struct list_query, offset, .min = 0, .max = LLONG_MAX),
     FIELD(struct list_query, input, .doc = "With the arguments."), FIELD(struct list_query, output, .doc = "With outputs and errors."),
 };
-const struct shape shape_list_query = SHAPE(struct list_query, "WorkflowFilter", list_fields);
+const struct shape shape_workflows_query = SHAPE(struct list_query, "WorkflowFilter", list_fields);
 
 struct list_out { struct shape_list workflows; };
 static const struct shape_field list_out_fields[] = { FIELD(struct list_out, workflows, .of = &shape_workflow) };
