@@ -30,6 +30,7 @@ struct copy {
     struct arena arena; /* statements live here as long as the connections that know them */
     struct sqlite_db *from;
     struct pg_db *to;
+    atomic_bool unprepared; /* true: there may be a pooler before it */
     struct table *tables, **last;
     /* of the table under way */
     struct table *table;
@@ -365,12 +366,15 @@ static int open_destination(struct copy *c, struct err *e)
     if (r < 0)
         return r;
     store_close(s); /* it has the schema now */
-    return pg_db_open(c->spec->to, deadline_in(STORE_WAIT_MS), &c->to, e);
+    r = pg_db_open(c->spec->to, deadline_in(STORE_WAIT_MS), &c->to, e);
+    if (r == 0)
+        pg_db_share(c->to, &c->unprepared);
+    return r;
 }
 
 int store_copy_run(const struct store_copy_spec *spec, struct err *e)
 {
-    struct copy c = { .spec = spec };
+    struct copy c = { .spec = spec, .unprepared = true };
     int r;
 
     if (!str_starts(str_of(spec->from), STR("sqlite:")))

@@ -228,17 +228,160 @@ TEST(what_is_not_there_is_not_copied)
     CHECK_INT(copy(fixture_file(), "sqlite:/tmp/x.db", &e), -ERR_INVALID);
 }
 
-TEST(the_program_s_own_schema_can_be_copied)
+/* The program's own schema: at least a row in every table, and a value in every column. */
+static const char *const own_rows[] = {
+    "INSERT INTO dbos.workflow_status VALUES ('w1', 'SUCCESS', 'greet', 'user', 'role', '[\"r\"]',"
+    " '{}', 'out', 'err', 'local', 1, 2, 'v1', 'app', 'Class', 'config', 3, 'q', 4, 5, 'in', 6,"
+    " 'dedup', 7, 'part', 'w0', 'owner', 'w2', 'portable_json', 8, 1, TRUE, 9, '{\"a\": [1, "
+    "\"b\"]}',"
+    " 'sched', 10, 1, 'name', 'creator');"
+    "INSERT INTO dbos.workflow_status (workflow_uuid, created_at) VALUES ('w2', 77), "
+    "('gr\xc3\xbc\xc3"
+    "\x9f \t\\', 78);",
+    "INSERT INTO dbos.workflow_input VALUES ('w1', '{\"positionalArgs\":[\"a\\nb\"]}', 1);"
+    "INSERT INTO dbos.workflow_output VALUES ('w1', 'null', 'e', 2);"
+    "INSERT INTO dbos.operation_outputs VALUES ('w1', 0, 'step', 'o', 'e', 'c', 1, 2, 's', 'n', 3),"
+    " ('gone', 2147483647, '', NULL, NULL, NULL, NULL, NULL, NULL, NULL, 4);"
+    "INSERT INTO dbos.notifications VALUES ('m1', 'w1', 't', '\"x\"', 5, 'portable_json', 1, 2),"
+    " ('m2', 'w2', NULL, '', 6, NULL, 0, NULL);"
+    "INSERT INTO dbos.workflow_events VALUES ('w1', 'k', 'v', 's');"
+    "INSERT INTO dbos.workflow_events_history VALUES ('w1', 3, 'k', 'v', 's');"
+    "INSERT INTO dbos.streams VALUES ('w2', 'k', 'v', 0, 1, 's');",
+    "INSERT INTO dbos.workflow_schedules VALUES ('s1', 'n', 'w', 'c', '* * * * *', 'PAUSED', '{}',"
+    " '2026-01-01T00:00:00.000Z', 1, 'Europe/Berlin', 'q', 'a');"
+    "INSERT INTO dbos.queues VALUES ('q1', 'q', 1, 2, 3, 0.5, 1, 1, 2, 4, 5, 'a', 6, 7, 8, 9.25);"
+    "INSERT INTO dbos.application_versions VALUES ('id', 'v1', 1, 2, 'a');"
+    "INSERT INTO dbos.event_dispatch_kv VALUES ('s', 'f', 'k', 'v', '12', '1.5');"
+    "INSERT INTO durable_executors VALUES ('local', 'i', 'v1', 1, 2, 0);"
+    "INSERT INTO durable_parked VALUES ('w2', 'recv', NULL, 't', 3);"
+    "INSERT INTO durable_schedules VALUES ('n', 'once', 'skip', 5, 60000);"
+    "INSERT INTO durable_queues VALUES ('q', 1);",
+    NULL,
+};
+
+static const char *const own_tables[] = {
+    "dbos.workflow_status",
+    "dbos.workflow_input",
+    "dbos.workflow_output",
+    "dbos.operation_outputs",
+    "dbos.notifications",
+    "dbos.workflow_events",
+    "dbos.streams",
+    "dbos.workflow_events_history",
+    "dbos.workflow_schedules",
+    "dbos.queues",
+    "dbos.event_dispatch_kv",
+    "dbos.application_versions",
+    "durable_executors",
+    "durable_parked",
+    "durable_schedules",
+    "durable_queues",
+    "dbos.dbos_migrations",
+};
+
+static int open_own(const char *url, struct store **ret, struct err *e)
 {
-    const char *from = fixture_file(), *to = fixture_pg();
-    const struct store_conf conf = { .url = from,
+    const struct store_conf conf = { .url = url,
                                      .migrations = store_migrations,
                                      .n_migrations = store_migrations_len };
+
+    return store_open(NULL, &conf, ret, e);
+}
+
+/* Columns in the order of SQLite's table, which the statements name; bounded by the test's rows. */
+struct own {
+    const char *table;
+    char columns[2048], statement[2200];
+    struct sql sql;
+    int n_columns, n_rows;
+    char text[8192];
+};
+
+static int add_name(struct store_row *row, void *arg, struct err *e)
+{
+    struct own *own = arg;
+    size_t at = strlen(own->columns);
+
+    fmt_z(own->columns + at, sizeof(own->columns) - at, "%s\"" STR_FMT "\"", at ? ", " : "",
+          STR_ARG(row_str(row, 0)));
+    own->n_columns++;
+    return 0;
+}
+
+static int columns_body(struct store_tx *tx, void *arg, struct err *e)
+{
+    static const struct sql list = { "columns",
+                                     "SELECT name FROM pragma_table_info(?1) ORDER BY cid", NULL };
+    struct own *own = arg;
+    const char *dot = strchr(own->table, '.');
+    const struct sql_arg args[] = { SQL_Z(dot ? dot + 1 : own->table) };
+
+    own->columns[0] = '\0';
+    own->n_columns = 0;
+    return store_run(tx, &list, args, LEN(args), add_name, own, e);
+}
+
+static int add_values(struct store_row *row, void *arg, struct err *e)
+{
+    struct own *own = arg;
+
+    own->n_rows++;
+    for (int col = 0; col < own->n_columns; col++) {
+        size_t at = strlen(own->text);
+        char *p = own->text + at;
+
+        if (row_is_null(row, col))
+            fmt_z(p, sizeof(own->text) - at, "NULL|");
+        else if (row_kind(row, col) == SQL_K_REAL)
+            fmt_z(p, sizeof(own->text) - at, "%.17g|", row_real(row, col));
+        else if (row_kind(row, col) == SQL_K_INT)
+            fmt_z(p, sizeof(own->text) - at, "%lld|", (long long)row_int(row, col));
+        else
+            fmt_z(p, sizeof(own->text) - at, STR_FMT "|", STR_ARG(row_str(row, col)));
+    }
+    return 0;
+}
+
+static int rows_body(struct store_tx *tx, void *arg, struct err *e)
+{
+    struct own *own = arg;
+
+    fmt_z(own->statement, sizeof(own->statement), "SELECT %s FROM %s ORDER BY 1", own->columns,
+          own->table);
+    own->sql = (struct sql){ own->table, own->statement, NULL };
+    own->text[0] = '\0';
+    own->n_rows = 0;
+    return store_run(tx, &own->sql, NULL, 0, add_values, own, e);
+}
+
+TEST(the_program_s_own_tables_arrive_with_all_they_hold)
+{
+    const char *from = fixture_file(), *to = fixture_pg();
+    static struct own before[LEN(own_tables)], after[LEN(own_tables)];
+    const char *copy[8] = { 0 };
     struct store *s;
     struct err e;
 
-    DONE(store_open(NULL, &conf, &s, &e));
+    for (size_t i = 0; own_rows[i]; i++)
+        copy[i] = own_rows[i];
+    DONE(open_own(from, &s, &e));
+    DONE(store_do_now(s, script_body, copy, &e));
+    for (size_t i = 0; i < LEN(own_tables); i++) {
+        before[i].table = own_tables[i];
+        DONE(store_do_now(s, columns_body, &before[i], &e));
+        DONE(store_do_now(s, rows_body, &before[i], &e));
+        CHECK(before[i].n_columns > 0 && before[i].n_rows > 0);
+    }
     store_close(s);
     DONE(store_copy(from, to, NULL, NULL, &e));
+
+    DONE(open_own(to, &s, &e));
+    for (size_t i = 0; i < LEN(own_tables); i++) {
+        after[i] = before[i];
+        DONE(store_do_now(s, rows_body, &after[i], &e));
+        CHECK_INT(after[i].n_rows, before[i].n_rows);
+        CHECK_STR(after[i].text, before[i].text);
+    }
+    store_close(s);
     fixture_leave();
 }
