@@ -154,13 +154,16 @@ static const struct sql sql_pending = {
     " AND status IN ('ENQUEUED', 'PENDING')",
     NULL,
 };
+/* A start in the future, after the clock was set back, does not hold up for an hour. */
 static const struct sql sql_started = { /* ?2 the period, ?3 now (SQLite) */
     "starts of a queue",
     "SELECT count(*), min(started_at_epoch_ms) + ?2 - ?3 FROM dbos.workflow_status"
-    " WHERE queue_name = ?1 AND rate_limited = TRUE AND started_at_epoch_ms > ?3 - ?2",
+    " WHERE queue_name = ?1 AND rate_limited = TRUE"
+    " AND started_at_epoch_ms > ?3 - ?2 AND started_at_epoch_ms <= ?3",
     "SELECT count(*), min(started_at_epoch_ms) + ?2 - " PG_NOW_MS " FROM dbos.workflow_status"
     " WHERE queue_name = ?1 AND rate_limited = TRUE"
-    " AND started_at_epoch_ms > " PG_NOW_MS " - ?2 AND ?3 IS NOT NULL",
+    " AND started_at_epoch_ms > " PG_NOW_MS " - ?2 AND started_at_epoch_ms <= " PG_NOW_MS
+    " AND ?3 IS NOT NULL",
 };
 
 /* ?1 queue ?2 first key ?3 executor ?4 period or 0 ?5 now (SQLite) ?6 how many. One step in the
@@ -180,7 +183,7 @@ static const struct sql sql_started = { /* ?2 the period, ?3 now (SQLite) */
     "  AND w.executor_id = ?3)," \
     " CASE WHEN ?4 = 0 THEN 0 ELSE (SELECT count(*) FROM dbos.workflow_status w" \
     "  WHERE w.queue_name = ?1 AND w.rate_limited = TRUE AND w.queue_partition_key = k.k" \
-    "  AND w.started_at_epoch_ms > " now " - ?4) END" \
+    "  AND w.started_at_epoch_ms > " now " - ?4 AND w.started_at_epoch_ms <= " now ") END" \
     " FROM keys k WHERE k.k IS NOT NULL"
 static const struct sql sql_keys = { "partitions of a queue", KEY_STATE("?5"),
                                      KEY_STATE("COALESCE(?5 * 0, 0) + " PG_NOW_MS) };
@@ -497,43 +500,50 @@ static bool is_dead(const struct durable *d, const struct claimed *c)
     const struct durable_type *type = type_find(d, c->name, c->class_name);
     int64_t max = type && type->max_attempts > 0 ? type->max_attempts : DURABLE_ATTEMPTS;
 
-    return c->attempts > max + 1;
+    return c->attempts > max + 1 || c->id.n >= DURABLE_ID;
 }
 
-/* Those that cannot begin are written into `back`, one by one; none holds up the others. */
-static int begin_all(struct durable *d, struct claim *c, struct buf *back, struct err *e)
+/* Those that cannot begin are written into `back`, one by one; none holds up the others. One that
+ * could not although there was room keeps its attempt: so often it will not be tried for ever. */
+static int begin_all(struct durable *d, struct claim *c, struct buf *crowded, struct buf *failed,
+                     struct err *e)
 {
     int r = 0;
 
-    for (unsigned i = 0; i < c->n; i++) {
+    for (unsigned i = 0; i < c->n && r == 0; i++) {
         const struct claimed *one = &c->rows[i].c;
-        struct err why = { .msg = "no room is left" };
+        struct err why;
 
         if (is_dead(d, one))
             continue;
-        if (run_room(d) > 0) {
-            if (run_begin(d, one, &why) == 0)
-                continue;
+        if (run_room(d) == 0) {
+            r = add_id(crowded, one, e);
+        } else if (run_begin(d, one, &why) < 0) {
             log_warn("workflow cannot begin", "workflow", LOG_SLICE(one->id), "error",
                      LOG_ERR(&why));
+            r = add_id(failed, one, e);
         }
-        if (r == 0)
-            r = add_id(back, one, e);
     }
     return r;
 }
 
-/* What begin_all() left: given back, or to the dead letters. When that fails the sweep does it. */
-static CO int settle(struct durable *d, struct claim *c, struct buf *back, struct err *e)
+static CO int give_back(struct durable *d, struct buf *ids, int64_t attempts, struct err *e)
 {
-    int64_t n = 0;
+    int r = 0;
+
+    if (ids->n > 0) {
+        r = buf_add_z(ids, "]", e);
+        if (r == 0)
+            r = release_rows(d, buf_str(ids), attempts, e);
+    }
+    return r;
+}
+
+/* What cannot run is given up. When that fails the sweep puts it back and it comes here again. */
+static CO int bury(struct durable *d, const struct claim *c, struct err *e)
+{
     int r = 0, one;
 
-    if (back->n > 0) {
-        r = buf_add_z(back, "]", e);
-        if (r == 0)
-            r = release_rows(d, buf_str(back), &n, e);
-    }
     for (unsigned i = 0; i < c->n; i++) {
         if (!is_dead(d, &c->rows[i].c))
             continue;
@@ -555,10 +565,12 @@ static CO int claim_and_begin(struct queue *q, struct claim *c, struct claim_ret
                               struct err *e)
 {
     struct durable *d = q->d;
-    AUTO(buf_done) struct buf back = { 0 };
-    int r;
+    AUTO(buf_done) struct buf crowded = { 0 };
+    AUTO(buf_done) struct buf failed = { 0 };
+    int r, gave;
 
-    buf_init(&back, 4 * MIB);
+    buf_init(&crowded, 16 * MIB);
+    buf_init(&failed, 16 * MIB);
     d->queues->reserved += c->room;
     r = claim(c, e);
     d->queues->reserved -= c->room;
@@ -573,8 +585,17 @@ static CO int claim_and_begin(struct queue *q, struct claim *c, struct claim_ret
     };
     if (def_partitioned(&c->def))
         move_cursor(q, c);
-    r = begin_all(d, c, &back, e);
-    return r < 0 ? r : settle(d, c, &back, e);
+    r = begin_all(d, c, &crowded, &failed, e);
+    if (crowded.n > 0) /* the dispatcher finds that there is no room, and remembers */
+        ret->more = true;
+    if (failed.n > 0) /* again when it is time to look, not at once */
+        ret->more = false;
+    gave = give_back(d, &crowded, 1, e);
+    r = gave < 0 ? gave : r;
+    gave = give_back(d, &failed, 0, e);
+    r = gave < 0 ? gave : r;
+    gave = bury(d, c, e);
+    return gave < 0 ? gave : r;
 }
 
 CO int claim_round(struct queue *q, unsigned room, struct claim_ret *ret, struct err *e)

@@ -95,9 +95,10 @@ CO int claim_round(struct queue *q, unsigned room, struct claim_ret *ret, struct
 
 /* One kind of look, and whether its last one failed. */
 enum look {
+    LOOK_PARKED,
+    LOOK_CLOCK,
     LOOK_DELAYS,
     LOOK_DEADLINES,
-    LOOK_PARKED,
     LOOK_OWN,
     LOOK_QUEUES,
     LOOK_VERSION,
@@ -110,6 +111,7 @@ struct sweeper {
     int64_t due;      /* the next delay, wall; 0: look now; INT64_MAX: none known */
     uint64_t next_ms; /* the next whole sweep */
     uint64_t gauges_ms;
+    int64_t offset; /* of the wall clock to the monotonic one, when recorded times were right */
     bool failing[LOOKS];
     bool said_blocked;
     struct arena suspects[2]; /* of the last look at our own rows, and of this one */
@@ -139,9 +141,9 @@ unsigned lease_others(const struct durable *d); /* living processes besides us, 
 
 /* --- reclaim.c --- */
 
-/* Give rows back that were claimed and cannot run: as if they had not been claimed. ids is JSON,
- * an array of [id, token]; *ret_n gets how many there were. */
-CO int release_rows(struct durable *d, struct str ids, int64_t *ret_n, struct err *e) MUST_CHECK;
+/* Give rows back that were claimed and did not begin, with so many attempts less. ids is JSON, an
+ * array of [id, token]. */
+CO int release_rows(struct durable *d, struct str ids, int64_t attempts, struct err *e) MUST_CHECK;
 
 /* --- notify.c --- */
 void notifier_free(struct durable *d);

@@ -47,13 +47,13 @@ static const struct sql sql_release_one = { /* ?1 id ?2 token ?3 now */
     " RETURNING queue_name",
     NULL,
 };
-static const struct sql sql_release = { /* ?1 JSON [[id, token], ...] ?2 now */
+static const struct sql sql_release = { /* ?1 JSON [[id, token], ...] ?2 now ?3 attempts */
     "release many",
-    "UPDATE dbos.workflow_status" BACK ", recovery_attempts = recovery_attempts - 1,"
+    "UPDATE dbos.workflow_status" BACK ", recovery_attempts = recovery_attempts - ?3,"
     " updated_at = ?2 WHERE workflow_uuid IN (SELECT json_extract(value, '$[0]')"
     " FROM json_each(?1)) AND status = 'PENDING' AND owner_xid IN"
     " (SELECT json_extract(value, '$[1]') FROM json_each(?1)) RETURNING queue_name",
-    "UPDATE dbos.workflow_status w" BACK ", recovery_attempts = recovery_attempts - 1,"
+    "UPDATE dbos.workflow_status w" BACK ", recovery_attempts = recovery_attempts - ?3,"
     " updated_at = ?2 FROM json_array_elements(?1::json) AS j(v)"
     " WHERE w.workflow_uuid = j.v ->> 0 AND w.status = 'PENDING' AND w.owner_xid = j.v ->> 1"
     " RETURNING w.queue_name",
@@ -126,14 +126,16 @@ CO int release_run(struct workflow *w, struct err *e)
     return r < 0 ? r : back.n > 0 ? JOURNAL_OK : JOURNAL_LOST;
 }
 
-CO int release_rows(struct durable *d, struct str ids, int64_t *ret_n, struct err *e)
+/* Others are told; this process looks when it has room, or is its turn to look. */
+CO int release_rows(struct durable *d, struct str ids, int64_t attempts, struct err *e)
 {
-    const struct sql_arg args[] = { SQL_STR(ids), SQL_INT(wall_ms()) };
+    const struct sql_arg args[] = { SQL_STR(ids), SQL_INT(wall_ms()), SQL_INT(attempts) };
     struct back back = { .sql = &sql_release, .args = args, .n_args = LEN(args) };
-    int r = give_back(d, &back, e);
+    int r = store_do(d->store, back_body, &back, e);
 
-    if (r == 0)
-        *ret_n = back.n;
+    for (size_t i = 0; i < back.touched.n && r == 0; i++)
+        notify_others(d, NOTIFY_QUEUE, back.touched.names[i]);
+    touched_reset(&back.touched);
     return r;
 }
 

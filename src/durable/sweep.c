@@ -13,14 +13,21 @@
 
 #include "base/log.h"
 
-#define GATHER_MS 5  /* delays that come due together are woken together */
-#define BATCHES   50 /* of one kind in one sweep, before the others have their turn */
+#define STEP_MS   1000 /* a wall clock that differs by less was not set */
+#define GATHER_MS 5    /* delays that come due together are woken together */
+#define BATCHES   50   /* of one kind in one sweep, before the others have their turn */
+
+static int64_t wall_offset(void)
+{
+    return wall_ms() - (int64_t)now_ms();
+}
 
 static struct sweeper *sweeper_get(struct durable *d)
 {
     if (!d->sweeper) {
         d->sweeper = xcalloc(1, sizeof(*d->sweeper));
         d->sweeper->due = INT64_MAX;
+        d->sweeper->offset = wall_offset();
     }
     return d->sweeper;
 }
@@ -244,22 +251,80 @@ static CO int sweep_deadlines(struct durable *d, struct err *e)
     return r;
 }
 
+/* --- a clock that was set (SQLite) --- */
+
+/* clang-format off */
+/* ?1 by how much. What is parked has records that must move with it: unpark.c has done that. */
+static const struct sql sql_move_deadlines = {
+    "move deadlines",
+    "UPDATE dbos.workflow_status"
+    " SET workflow_deadline_epoch_ms = workflow_deadline_epoch_ms + ?1"
+    " WHERE status IN ('ENQUEUED', 'PENDING', 'DELAYED')"
+    " AND workflow_deadline_epoch_ms IS NOT NULL",
+    NULL,
+};
+static const struct sql sql_move_delays = {
+    "move delays",
+    "UPDATE dbos.workflow_status SET delay_until_epoch_ms = delay_until_epoch_ms + ?1"
+    " WHERE status = 'DELAYED' AND workflow_uuid NOT IN (SELECT workflow_uuid FROM durable_parked)",
+    NULL,
+};
+/* clang-format on */
+
+static bool clock_stepped(const struct durable *d)
+{
+    int64_t step = wall_offset() - d->sweeper->offset;
+
+    return !d->pg && (step > STEP_MS || step < -STEP_MS);
+}
+
+static int move_body(struct store_tx *tx, void *arg, struct err *e)
+{
+    const struct sql_arg step = SQL_INT(*(const int64_t *)arg);
+    int r = store_run(tx, &sql_move_deadlines, &step, 1, NULL, NULL, e);
+
+    return r < 0 ? r : store_run(tx, &sql_move_delays, &step, 1, NULL, NULL, e);
+}
+
+/*
+ * On SQLite the recorded times are of this process's wall clock. When that is set, timeouts and
+ * delays keep their length. PostgreSQL has a clock of its own, which nobody moves for us.
+ */
+static CO int sweep_clock(struct durable *d, struct err *e)
+{
+    int64_t offset = wall_offset(), step = offset - d->sweeper->offset;
+    int r;
+
+    if (!clock_stepped(d))
+        return 0;
+    r = store_do(d->store, move_body, &step, e);
+    if (r < 0)
+        return r;
+    d->sweeper->offset = offset;
+    for (struct workflow *w = d->live; w; w = w->next) {
+        if (w->deadline_ms > 0)
+            w->deadline_ms += step;
+    }
+    return 0;
+}
+
 /* --- the chore --- */
 
 static const struct {
     const char *name;
     CO int (*fn)(struct durable *d, struct err *e);
 } looks[LOOKS] = {
+    [LOOK_PARKED] = { "parked workflows", unpark_sweep },
+    [LOOK_CLOCK] = { "clock", sweep_clock },
     [LOOK_DELAYS] = { "delays", sweep_delays },
     [LOOK_DEADLINES] = { "deadlines", sweep_deadlines },
-    [LOOK_PARKED] = { "parked workflows", unpark_sweep },
     [LOOK_OWN] = { "own runs", watch_own },
     [LOOK_QUEUES] = { "queue definitions", queues_reload },
     [LOOK_VERSION] = { "versions", gauge_version },
     [LOOK_GAUGES] = { "gauges", gauge_queues },
 };
 
-static CO void look_at(struct durable *d, enum look look)
+static CO int look_at(struct durable *d, enum look look)
 {
     struct err e = { 0 };
     int r = looks[look].fn(d, &e);
@@ -268,16 +333,20 @@ static CO void look_at(struct durable *d, enum look look)
         chore_note(looks[look].name, &d->sweeper->failing[look], r, &e);
     if (r < 0 && look == LOOK_DELAYS) /* it was forgotten what is due when */
         queue_poke(d, (struct str){ 0 });
+    return r;
 }
 
+/* What compares recorded times comes after the look at the clock, and not when that failed. */
 static CO void sweep(struct durable *d)
 {
     struct sweeper *s = d->sweeper;
 
     s->next_ms = now_ms() + d->conf.sweep_ms;
     for (int i = 0; i < LOOKS && !fiber_canceled(); i++) {
-        if (i != LOOK_GAUGES || now_ms() >= s->gauges_ms)
-            look_at(d, (enum look)i);
+        if (i == LOOK_GAUGES && now_ms() < s->gauges_ms)
+            continue;
+        if (look_at(d, (enum look)i) < 0 && i == LOOK_CLOCK)
+            break;
     }
 }
 
@@ -311,10 +380,10 @@ CO int sweep_chore(void *arg, struct err *e)
                 break;
             continue;
         }
-        if (now_ms() >= s->next_ms)
+        if (now_ms() >= s->next_ms || clock_stepped(d))
             sweep(d);
         else
-            look_at(d, LOOK_DELAYS);
+            (void)look_at(d, LOOK_DELAYS); /* it has noted what failed */
         last = now_ms();
     }
     s->fiber = NULL;
