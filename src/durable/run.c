@@ -326,6 +326,7 @@ static struct workflow *run_make(struct durable *d, const struct durable_type *t
     w->timeout_ms = c->timeout_ms;
     w->created_ms = c->created_ms;
     w->fresh = !c->has_journal;
+    w->more = c->has_journal;
     set_deadline(w, c->deadline_ms);
     buf_init(&w->result, d->conf.payload_max);
     return w;
