@@ -7,9 +7,8 @@
  * ones. A thread serves one transaction to its end: it connects first where it must, with backoff;
  * runs it again when another transaction was in the way or the connection broke; and when the
  * connection broke in COMMIT, asks the server for the fate of the transaction's id on a new one.
- * A single statement needs no thread: the loop's own borrows the connection of a thread that is
- * idle, and watches its socket. Whatever does not go well that way is left to the threads. What
- * nobody takes in time is refused by the usher, a thread that exists once all others are busy.
+ * What nobody takes in time is refused by the usher, a thread that exists once all others are busy.
+ * A single statement needs no thread: the loop's own borrows a connection (store_pg_once.c).
  */
 #include "store/store_int.h"
 
@@ -17,7 +16,7 @@
 
 #include "base/rand.h"
 #include "store/migrate.h"
-#include "store/pg_db.h"
+#include "store/store_pg_int.h"
 
 #define POOL_MAX           1000
 #define IDLE_US            (60 * 1000000ull) /* then a thread and its connection end, but for one */
@@ -424,23 +423,24 @@ static pthread_cond_t *submit(struct store *s, struct store_job *job)
     return NULL;
 }
 
-/* Single statements, on the loop's thread */
+/* For the loop's thread */
 
-static struct worker *borrow(struct pg_store *st)
+struct worker *pg_borrow(struct store *s, struct pg_db **ret)
 {
+    struct pg_store *st = s->impl;
     struct worker *w = NULL;
 
-    pthread_mutex_lock(&st->s->lock);
-    if (st->idle && st->idle->db && !pg_db_lazy(st->idle->db) && !st->jobs.first &&
-        !st->s->closing) {
+    pthread_mutex_lock(&s->lock);
+    if (st->idle && st->idle->db && !pg_db_lazy(st->idle->db) && !st->jobs.first && !s->closing) {
         w = pop_idle(st);
         w->lent = true;
+        *ret = w->db;
     }
-    pthread_mutex_unlock(&st->s->lock);
+    pthread_mutex_unlock(&s->lock);
     return w;
 }
 
-static void give_back(struct worker *w)
+void pg_give_back(struct worker *w)
 {
     struct pg_store *st = w->st;
     bool wake;
@@ -454,72 +454,6 @@ static void give_back(struct worker *w)
     pthread_mutex_unlock(&st->s->lock);
     if (wake)
         pthread_cond_signal(&w->go);
-}
-
-struct answer {
-    struct fiber *fiber;
-    bool came;
-};
-
-static void on_answer(struct loop_io *io, unsigned events, void *arg)
-{
-    struct answer *answer = arg;
-
-    loop_io_want(io, 0);
-    answer->came = true;
-    fiber_wake(answer->fiber);
-}
-
-/* 1: *ret is what it came to; 0: it is to be left to a thread. */
-static CO int ask(struct store *s, struct pg_db *db, const struct store_single *one, int *ret,
-                  struct err *e)
-{
-    struct answer answer = { .fiber = fiber_self() };
-    struct loop_io *io;
-    int r = pg_db_send(db, one, e);
-
-    if (r <= 0)
-        return 0;
-    io = loop_io_new(s->loop, pg_db_socket(db), on_answer, &answer);
-    do {
-        answer.came = false;
-        loop_io_want(io, LOOP_READ);
-        while (!answer.came)
-            fiber_park_hard();
-        r = pg_db_take(db, one, ret, e);
-    } while (r > 0);
-    loop_io_free(io);
-    return *ret >= 0 || pg_db_verdict(db) == PG_FAILED;
-}
-
-static CO int once(struct store *s, const struct store_single *one, int *ret, struct err *e)
-{
-    struct err why = { 0 };
-    struct worker *w;
-    int r;
-
-    *ret = store_check_args(one->sql, one->args, one->n_args, e);
-    if (*ret < 0)
-        return 1;
-    w = borrow(s->impl);
-    if (!w)
-        return 0;
-    pg_db_single(w->db);
-    store_probe_call(false);
-    r = ask(s, w->db, one, ret, &why);
-    give_back(w);
-    if (r == 0)
-        return 0;
-    if (*ret < 0 && !why.code)
-        (void)err_set(&why, (enum err_code)(-*ret), "%s: a row was refused", one->sql->name);
-    if (*ret < 0 && e)
-        *e = why;
-    set_ok(s, *ret != -ERR_UNAVAILABLE);
-    if (*ret >= 0) {
-        store_probe_call(true);
-        metric_add(&store_metric_commits, 0, 1);
-    }
-    return 1;
 }
 
 /* Opening */
@@ -624,6 +558,6 @@ const struct store_ops store_pg_ops = {
     .kind = "postgres",
     .open = open_store,
     .submit = submit,
-    .once = once,
+    .once = pg_once,
     .close = close_store,
 };
