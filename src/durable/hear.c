@@ -83,7 +83,7 @@ static CO int hear_chore(void *arg, struct err *e)
     struct durable *d = arg;
     int r = 0;
 
-    while (r == 0) {
+    while (r == 0 && d->ear) { /* none: the engine was stopped before this first ran */
         d->hint_ms = store_hears(d->ear) ? HEARING_POLL_MS : d->conf.sweep_ms;
         metric_set(&durable_m_hears, 0, store_hears(d->ear));
         r = fiber_sleep(LOOK_MS, e);
