@@ -5,6 +5,8 @@
  * A filter that is not given is a NULL argument. Lists are JSON arrays, which both databases can
  * read as a table. Rows come in order of creation, oldest first unless asked otherwise.
  */
+#include <limits.h>
+
 #include "durable/manage_int.h"
 
 #define LIST_LIMIT 1000
@@ -284,13 +286,27 @@ struct steps {
     struct sql_arg args[3];
     struct arena *arena;
     struct durable_step_info *rows;
-    size_t n, bytes;
+    size_t n, cap, bytes;
 };
+
+static struct durable_step_info *step_new(struct steps *s)
+{
+    if (s->n == s->cap) {
+        size_t cap = s->cap ? s->cap * 2 : 64;
+        struct durable_step_info *rows = arena_alloc(s->arena, cap * sizeof(*rows));
+
+        if (s->n)
+            memcpy(rows, s->rows, s->n * sizeof(*rows));
+        s->rows = rows;
+        s->cap = cap;
+    }
+    return &s->rows[s->n];
+}
 
 static int step_row(struct store_row *row, void *arg, struct err *e)
 {
     struct steps *s = arg;
-    struct durable_step_info *step = &s->rows[s->n];
+    struct durable_step_info *step = step_new(s);
     struct str *const texts[] = { &step->name, &step->output, &step->error, &step->child,
                                   &step->serialization };
 
@@ -324,12 +340,11 @@ CO int durable_steps(struct durable *d, struct str id, int64_t from, unsigned li
 
     if (limit == 0)
         limit = 100;
-    if (limit > LIST_LIMIT)
+    if (limit > LIST_LIMIT && limit != UINT_MAX)
         return err_set(e, ERR_LIMIT, "at most %d steps at once", LIST_LIMIT);
     s.args[0] = SQL_STR(id);
     s.args[1] = SQL_INT(from);
     s.args[2] = SQL_INT(limit);
-    s.rows = arena_alloc(a, limit * sizeof(*s.rows));
     r = store_read(d->store, steps_body, &s, e);
     if (r < 0)
         return r;
