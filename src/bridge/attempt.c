@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "bridge/bridge_int.h"
 #include "bridge/sse.h"
 
 enum { PIECE = 16 * 1024, ERROR_BODY = 64 * 1024, ERROR_TEXT = 300, DRAIN_MS = 50 };

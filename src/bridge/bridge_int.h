@@ -2,8 +2,7 @@
 /* bridge/bridge_int.h — what the files of the bridge share. */
 #pragma once
 
-#include "bridge/agent.h"
-#include "bridge/bridge.h"
+#include "bridge/bridge_calls.h"
 #include "bridge/lane.h"
 
 struct bridge {
@@ -35,16 +34,6 @@ int64_t bridge_sids(struct bridge *b, int64_t n);
 
 CO int agents_load(struct bridge *b, struct err *e) MUST_CHECK;
 
-/*
- * Register or replace, durably. 0, or -ERR_INVALID with *problem filled, -ERR_LIMIT (too many
- * agents), or the store's error. The entry is good until the caller next waits.
- */
-CO int bridge_register(struct bridge *b, const struct agent_spec *spec, struct agent_entry **ret,
-                       struct agent_problem *problem, struct err *e) MUST_CHECK;
-
-/* Remove with its health. ERR_NOT_FOUND. */
-CO int bridge_unregister(struct bridge *b, struct str name, struct err *e) MUST_CHECK;
-
 /* agent_conf.c: register what the settings declare. */
 CO int bridge_register_declared(struct bridge *b, struct err *e) MUST_CHECK;
 
@@ -61,9 +50,6 @@ void health_touch(struct bridge *b);
 /* The fiber that writes them. arg: struct bridge. */
 CO int health_flusher(void *arg, struct err *e);
 
-/* Back to the state of a new agent, durably. ERR_NOT_FOUND. */
-CO int bridge_health_reset(struct bridge *b, struct str name, struct err *e) MUST_CHECK;
-
 /* --- sweep.c --- */
 
 /* The fiber that removes idle sessions and old results. arg: struct bridge. */
@@ -72,7 +58,4 @@ CO int bridge_sweeper(void *arg, struct err *e);
 /* Drop the sessions idle longest until there are no more than the bound. */
 CO int sessions_drop_surplus(struct bridge *b, struct err *e) MUST_CHECK;
 
-/* Remove sessions idle since before the time; sessions with a call under way are not idle. */
-CO int sessions_cleanup(struct bridge *b, int64_t before_us, long long *ret_removed, struct err *e)
-    MUST_CHECK;
 CO int sessions_recount(struct bridge *b, struct err *e) MUST_CHECK;

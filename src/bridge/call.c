@@ -18,6 +18,7 @@
 #include "base/rand.h"
 #include "bridge/attempt.h"
 #include "bridge/backoff.h"
+#include "bridge/bridge_int.h"
 #include "bridge/metrics.h"
 #include "bridge/session.h"
 

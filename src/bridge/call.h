@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "bridge/bridge_int.h"
+#include "bridge/bridge_calls.h"
 
 /* Where the pieces of a streamed answer go. */
 struct call_sink {

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "base/offload.h"
+#include "bridge/bridge_int.h"
 #include "bridge/session_int.h"
 
 enum { PAGE = 200 };

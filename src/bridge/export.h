@@ -11,7 +11,7 @@
 
 #include <stdio.h>
 
-#include "bridge/bridge_int.h"
+#include "bridge/bridge_calls.h"
 
 struct export
 {

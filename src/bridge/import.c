@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/offload.h"
+#include "bridge/bridge_int.h"
 #include "bridge/export.h"
 #include "bridge/session_int.h"
 

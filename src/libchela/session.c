@@ -156,14 +156,13 @@ static struct chela_session *read_session(const json_t *j, struct arena *a, stru
 CO static int do_get(void *arg, struct err *e)
 {
     struct session_job *job = arg;
-    const struct lane *lane = lane_find(&job->b->sessions, job->id);
     struct arena arena = { 0 };
     struct out o;
     json_t *j;
     int r;
 
     out_init(&o, FILE_MAX);
-    r = session_write(job->b->store, job->id, lane ? lane->sid : 0, lane ? lane->seq : 0, &o, e);
+    r = bridge_session_write(job->b, job->id, &o, e);
     if (r == 0)
         r = json_parse(out_text(&o), SESSION_DEPTH, &arena, &j, NULL, e);
     if (r == 0) {
@@ -178,30 +177,20 @@ CO static int do_get(void *arg, struct err *e)
 CO static int do_ensure(void *arg, struct err *e)
 {
     struct session_job *job = arg;
-    bool created;
     int r;
 
     if (!job->id.n || job->id.n > 4 * SESSION_ID_MAX || !utf8_valid(job->id.p, job->id.n) ||
         !utf8_valid(job->user.p, job->user.n))
         return err_set(e, ERR_INVALID, "a session needs an id, and ids are UTF-8");
-    r = session_ensure(job->b->store, job->id, job->user, bridge_sids(job->b, 1), &created, e);
-    if (r < 0)
-        return r;
-    job->b->n_sessions += created;
-    if (created && job->b->n_sessions > job->b->conf->sessions_max)
-        r = sessions_drop_surplus(job->b, e);
+    r = bridge_session_ensure(job->b, job->id, job->user, e);
     return r < 0 ? r : do_get(job, e);
 }
 
 CO static int do_delete(void *arg, struct err *e)
 {
     struct session_job *job = arg;
-    int r;
 
-    r = session_delete(job->b->store, job->id, e);
-    if (r == 0)
-        job->b->n_sessions--;
-    return r;
+    return bridge_session_delete(job->b, job->id, e);
 }
 
 CO static int do_add(void *arg, struct err *e)
@@ -211,7 +200,7 @@ CO static int do_add(void *arg, struct err *e)
     if (!utf8_valid(job->role.p, job->role.n) || !utf8_valid(job->content.p, job->content.n) ||
         !utf8_valid(job->agent.p, job->agent.n))
         return err_set(e, ERR_INVALID, "the texts of a message must be UTF-8");
-    return session_append(job->b->store, job->id, job->role, job->content, job->agent, e);
+    return bridge_session_append(job->b, job->id, job->role, job->content, job->agent, e);
 }
 
 CO static int do_count(void *arg, struct err *e)
