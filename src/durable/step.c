@@ -184,8 +184,9 @@ static CO int record_error(struct step *step, const struct err *why, struct err 
     if (!error.code.p)
         error.code = code_text(step->code);
     run_thrown(step->w, &error, why); /* as a replay will know it */
+    error = *step->w->thrown;         /* what it pointed to is gone */
     buf_init(&text, step->w->d->conf.payload_max + MIB);
-    r = wire_write_error(WIRE_PORTABLE, &error, &text, e);
+    r = wire_write_error(WIRE_PORTABLE, step->w->thrown, &text, e);
     if (r < 0)
         return run_unrecorded(step->w, e);
     record.error = buf_str(&text);
