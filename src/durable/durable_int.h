@@ -245,7 +245,8 @@ int run_replay(struct workflow *w, const struct recorded *rec, struct buf *out, 
 
 /*
  * An error that keeps its name, code and data when it comes back from the function, or from a step:
- * run_thrown() copies it, *e is what it is returned as; run_error_of() is the error to write for
+ * run_thrown() copies it to w->thrown (what was there is gone, and run_error_of() may have lent
+ * it), *e is what it is returned as; run_error_of() is the error to write for
  * *e: the one kept if *e is it (perhaps with context before it), else *e's own name and words.
  */
 void run_thrown(struct workflow *w, const struct wire_error *error, const struct err *e);

@@ -327,6 +327,7 @@ CO void durable_stop(struct durable *d, uint64_t grace_ms)
     if (!d->running)
         return;
     d->stopping = true;
+    wake_all_waiters(d); /* outsiders who wait here are told */
     if (grace_ms > 0)
         drain(d, grace_ms);
     for (struct workflow *w = d->live; w; w = w->next)

@@ -117,6 +117,11 @@ int run_wrote(struct workflow *w, int journal_outcome, struct err *e)
     if (journal_outcome == JOURNAL_OK)
         return 0;
     /* Even when the row is still ours: what is recorded there must be read, not guessed. */
+    if (w->end == RUN_GOES) {
+        log_info("an execution of a workflow ends: it is not its owner, or its step is recorded",
+                 "workflow", LOG_STR(w->id), "taken", LOG_BOOL(journal_outcome == JOURNAL_TAKEN));
+        metric_add(&durable_m_lost, 0, 1);
+    }
     run_end_now(w, RUN_LOST);
     return run_ended(w, e);
 }
@@ -353,6 +358,7 @@ int run_begin(struct durable *d, const struct claimed *c, struct err *e)
         return r;
     }
     link_run(d, w);
+    metric_add(&durable_m_runs, 0, 1);
     queue_joined(d, w->queue, w->partition);
     return 0;
 }

@@ -105,7 +105,7 @@ static CO int record_failure(struct tx_step *step, struct err *e)
 
     run_thrown(step->w, &error, &step->why);
     buf_init(&text, step->w->d->conf.payload_max + MIB);
-    r = wire_write_error(WIRE_PORTABLE, &error, &text, e);
+    r = wire_write_error(WIRE_PORTABLE, step->w->thrown, &text, e);
     if (r < 0)
         return run_unrecorded(step->w, e);
     step->record.output = (struct str){ 0 };
