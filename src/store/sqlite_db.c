@@ -15,15 +15,17 @@
 #include <sqlite3.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 
 #include "store/translate.h"
 
 #define CACHE_KIB        1024       /* pages each connection keeps; malloc'ed as they come */
 #define WAL_KEEP         (16 * MIB) /* a log that grew longer is cut when it starts over */
-#define CHECK_WHOLE      (8 * MIB)  /* files up to this are checked page by page at open */
-#define STATEMENT_MEMORY (1 * MIB)  /* undo records of a savepoint kept out of files */
-#define SLOTS            256        /* of the statement table: a power of two, it grows */
+#define WAL_ROOM         8 /* the log is only made ready on a disk with so many times its size */
+#define CHECK_WHOLE      (8 * MIB) /* files up to this are checked page by page at open */
+#define STATEMENT_MEMORY (1 * MIB) /* undo records of a savepoint kept out of files */
+#define SLOTS            256       /* of the statement table: a power of two, it grows */
 
 struct slot {
     const struct sql *sql;
@@ -400,6 +402,12 @@ void sqlite_db_extend_wal(struct sqlite_db *db, long long bytes)
     static const char zeros[64 * 1024];
     sqlite3_file *wal = NULL;
     sqlite3_int64 size;
+    struct statvfs disk;
+
+    /* On a small disk the log must not take what its own pages need to be moved out of it. */
+    if (statvfs(db->path, &disk) != 0 ||
+        disk.f_bavail < (unsigned long long)bytes * WAL_ROOM / disk.f_frsize)
+        return;
 
     if (sqlite3_file_control(db->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, (void *)&wal) !=
             SQLITE_OK ||
