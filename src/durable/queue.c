@@ -203,6 +203,8 @@ static CO int claim_all(struct queue *q, uint64_t *ret_wait_ms, struct err *e)
         if (room == 0)
             return 0;
         r = claim_round(q, room, &ret, e);
+        if (r < 0 || ret.n < room) /* room that was only reserved is there again */
+            poke_crowded(q->d);
         if (r < 0)
             return r;
         q->full = q->full || ret.full;

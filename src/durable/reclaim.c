@@ -13,8 +13,9 @@
 
 #include "base/log.h"
 
-#define PARTS      3  /* looks in one lease */
-#define KEEP_PARTS 10 /* leases after which the row of a dead executor is forgotten */
+#define PARTS      3    /* looks in one lease */
+#define RETRY_MS   1000 /* after a look that failed */
+#define KEEP_PARTS 10   /* leases after which the row of a dead executor is forgotten */
 
 /* clang-format off */
 #define BACK \
@@ -174,7 +175,8 @@ CO int dead_letter(struct durable *d, struct str id, struct str token, struct er
     if (dead.changed == 0)
         return 0;
     metric_add(&durable_m_dead, 0, 1);
-    log_error("workflow is given up after too many starts", "workflow", LOG_SLICE(id));
+    log_error("workflow is given up: it was started too often, or can never run", "workflow",
+              LOG_SLICE(id));
     wake_waiters(d, WAIT_RESULT, id, (struct str){ 0 });
     notify_others(d, NOTIFY_RESULTS, id);
     if (dead.woken > 0)
@@ -214,6 +216,7 @@ static CO int forget(struct durable *d, struct err *e)
 CO int reclaim_chore(void *arg, struct err *e)
 {
     struct durable *d = arg;
+    uint64_t part = d->conf.lease_ms / PARTS;
     bool failing = false;
 
     do {
@@ -228,6 +231,6 @@ CO int reclaim_chore(void *arg, struct err *e)
             r = forget(d, e);
         if (r != -ERR_CANCELED)
             chore_note("reclaim", &failing, r, e);
-    } while (chore_pause(d->conf.lease_ms / PARTS));
+    } while (chore_pause(failing && part > RETRY_MS ? RETRY_MS : part));
     return 0;
 }
