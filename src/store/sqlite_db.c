@@ -506,6 +506,9 @@ static int set_up(struct sqlite_db *db, uint64_t busy_ms, struct err *e)
         r = pragma_is(db, "PRAGMA foreign_keys", "1", e);
     if (r == 0)
         r = pragma_is(db, keep, NULL, e);
+    /* What undoes a savepoint is not worth a file: transactions here are short. */
+    if (r == 0 && db->mode == DB_WRITER)
+        r = pragma_is(db, "PRAGMA temp_store = MEMORY", NULL, e);
     if (r == 0)
         r = pragma_is(db, "PRAGMA secure_delete = FAST", NULL, e);
     if (r == 0 && db->mode != DB_WRITER)
