@@ -19,13 +19,13 @@ static const struct sql sql_status_lock = {
     "SELECT status FROM dbos.workflow_status WHERE workflow_uuid = ?1 FOR UPDATE",
 };
 
-/* ?1 ids, ?2 the last child of the page before. */
+/* ?1 ids, ?2 the last child of the page before. By the index on parents, whatever is believed of
+ * walking all ids in order. */
+#define CHILDREN(in) "WITH c AS MATERIALIZED (SELECT workflow_uuid FROM dbos.workflow_status" \
+    " WHERE parent_workflow_id IS NOT NULL AND parent_workflow_id " in ")" \
+    " SELECT workflow_uuid FROM c WHERE workflow_uuid > ?2 ORDER BY workflow_uuid LIMIT 500"
 static const struct sql sql_children = {
-    "manage children",
-    "SELECT workflow_uuid FROM dbos.workflow_status WHERE parent_workflow_id " IN_LIST(1)
-    " AND workflow_uuid > ?2 ORDER BY workflow_uuid LIMIT 500",
-    "SELECT workflow_uuid FROM dbos.workflow_status WHERE parent_workflow_id " IN_LIST_PG(1)
-    " AND workflow_uuid > ?2 ORDER BY workflow_uuid LIMIT 500",
+    "manage children", CHILDREN(IN_LIST(1)), CHILDREN(IN_LIST_PG(1)),
 };
 
 /* ?1 ids, ?2 now. */
@@ -41,6 +41,13 @@ static const struct sql sql_unpark = {
     "manage unpark",
     "DELETE FROM durable_parked WHERE workflow_uuid " IN_LIST(1),
     "DELETE FROM durable_parked WHERE workflow_uuid " IN_LIST_PG(1),
+};
+
+/* ?1 ids: those that somebody is parked for. */
+static const struct sql sql_awaited = {
+    "manage awaited",
+    "SELECT DISTINCT target FROM durable_parked WHERE kind = 'result' AND target " IN_LIST(1),
+    "SELECT DISTINCT target FROM durable_parked WHERE kind = 'result' AND target " IN_LIST_PG(1),
 };
 
 /* ?1 ids, ?2 whatever their status. */
@@ -253,23 +260,25 @@ struct batch { /* of one transaction */
     struct sql_arg ids, now;
     int64_t force;
     struct arena arena;
-    struct ids hit;
+    struct ids hit, awaited;
     int n_unparked;
 };
 
 static void batch_reset(struct batch *b)
 {
-    b->hit.n = 0;
+    b->hit.arena = b->awaited.arena = &b->arena;
+    b->hit.n = b->awaited.n = 0;
     b->n_unparked = 0;
 }
 
-/* Those parked for the result of one of these may look. */
-static int unpark_all_tx(struct store_tx *tx, struct batch *b, struct err *e)
+/* Those parked for the result of one of these may look. hit: the ids as an argument. */
+static int unpark_all_tx(struct store_tx *tx, struct batch *b, const struct sql_arg *hit,
+                         struct err *e)
 {
-    int r = 0, n = 0;
+    int r = store_run(tx, &sql_awaited, hit, 1, ids_row, &b->awaited, e), n = 0;
 
-    for (size_t i = 0; r == 0 && i < b->hit.n; i++, n = 0) {
-        r = unpark_tx(tx, WAIT_RESULT, b->hit.v[i], (struct str){ 0 }, &n, e);
+    for (size_t i = 0; r == 0 && i < b->awaited.n; i++, n = 0) {
+        r = unpark_tx(tx, WAIT_RESULT, b->awaited.v[i], (struct str){ 0 }, &n, e);
         b->n_unparked += n;
     }
     return r;
@@ -288,7 +297,7 @@ static int cancel_body(struct store_tx *tx, void *arg, struct err *e)
         return r;
     hit = list_arg(&b->arena, b->hit.v, b->hit.n);
     r = store_run(tx, &sql_unpark, &hit, 1, NULL, NULL, e);
-    return r < 0 ? r : unpark_all_tx(tx, b, e);
+    return r < 0 ? r : unpark_all_tx(tx, b, &hit, e);
 }
 
 /* After the commit: runs here are ended, others hear of it. */
@@ -313,7 +322,6 @@ static CO int cancel_batch(struct durable *d, const struct str *ids, size_t n, v
     struct batch b = { .d = d, .now = SQL_INT(clock_ms(d)) };
     int r;
 
-    b.hit.arena = &b.arena;
     b.ids = list_arg(&b.arena, ids, n);
     r = store_do(d->store, cancel_body, &b, e);
     if (r == 0) {
@@ -383,7 +391,7 @@ static int delete_body(struct store_tx *tx, void *arg, struct err *e)
     r = store_run(tx, &sql_unpark, &hit, 1, NULL, NULL, e);
     for (size_t i = 0; r == 0 && i < LEN(sql_delete); i++)
         r = store_run(tx, &sql_delete[i], &hit, 1, NULL, NULL, e);
-    return r < 0 ? r : unpark_all_tx(tx, b, e);
+    return r < 0 ? r : unpark_all_tx(tx, b, &hit, e);
 }
 
 CO int delete_batch(struct durable *d, const struct str *ids, size_t n, bool force, int64_t *ret_n,
@@ -392,7 +400,6 @@ CO int delete_batch(struct durable *d, const struct str *ids, size_t n, bool for
     struct batch b = { .d = d, .force = force };
     int r;
 
-    b.hit.arena = &b.arena;
     b.ids = list_arg(&b.arena, ids, n);
     r = store_do(d->store, delete_body, &b, e);
     if (r == 0) {

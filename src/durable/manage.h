@@ -31,7 +31,7 @@ struct durable_filter { /* zero: everything. Lists are any-of */
         n_schedules;
     unsigned statuses;                /* bits 1 << enum durable_status; 0: all */
     struct str id_prefix, attributes; /* JSON object: contained */
-    int64_t created_from_ms, created_to_ms, completed_from_ms, completed_to_ms;
+    int64_t created_from_ms, created_to_ms, completed_from_ms, completed_to_ms; /* inclusive */
     bool queues_only; /* in a queue and active */
     bool descending, load_input, load_output;
     unsigned limit; /* 0: 100; at most 1000 */

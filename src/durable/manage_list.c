@@ -45,9 +45,9 @@ static const struct sql sql_get = {
 };
 
 #define TIMES " AND (CAST(?14 AS BIGINT) IS NULL OR w.created_at >= ?14)" \
-    " AND (CAST(?15 AS BIGINT) IS NULL OR w.created_at < ?15)" \
+    " AND (CAST(?15 AS BIGINT) IS NULL OR w.created_at <= ?15)" \
     " AND (CAST(?16 AS BIGINT) IS NULL OR w.completed_at >= ?16)" \
-    " AND (CAST(?17 AS BIGINT) IS NULL OR w.completed_at < ?17)" \
+    " AND (CAST(?17 AS BIGINT) IS NULL OR w.completed_at <= ?17)" \
     " AND (?18 = 0 OR (w.queue_name IS NOT NULL AND w.status IN " SQL_ACTIVE "))" \
     " AND (CAST(?19 AS TEXT) IS NULL OR substr(w.workflow_uuid, 1, length(?19)) = ?19)"
 /* A JSON object within another, by its members: whole values, while PostgreSQL looks deeper. */

@@ -167,8 +167,8 @@ ENGINE_TEST(a_list_has_what_its_filter_says, types)
     LISTS("a-2 b-3", .statuses = 1u << DURABLE_ERROR | 1u << DURABLE_CANCELLED);
     LISTS("b-3 b-4", .id_prefix = STR("b-"));
     LISTS("", .id_prefix = STR("%"));
-    LISTS("a-2 b-3", .created_from_ms = 2000, .created_to_ms = 4000);
-    LISTS("a-1 a-2", .completed_from_ms = 1500, .completed_to_ms = 2501);
+    LISTS("a-2 b-3", .created_from_ms = 2000, .created_to_ms = 3000);
+    LISTS("a-1 a-2", .completed_from_ms = 1500, .completed_to_ms = 2500);
     LISTS("b-4", .queues_only = true);
     LISTS("a-1", .attributes = STR("{\"t\":true}"));
     LISTS("a-1 a-2", .attributes = STR("{\"k\":1}"));
