@@ -20,7 +20,8 @@
 
 #include "store/translate.h"
 
-#define CACHE_KIB        1024       /* pages each connection keeps; malloc'ed as they come */
+#define CACHE_KIB        1024       /* pages a reader keeps; malloc'ed as they come */
+#define CACHE_WRITER_KIB 8192       /* the same of the writer: more would go to the log twice */
 #define WAL_KEEP         (16 * MIB) /* a log that grew longer is cut when it starts over */
 #define WAL_ROOM         8 /* the log is only made ready on a disk with so many times its size */
 #define CHECK_WHOLE      (8 * MIB) /* files up to this are checked page by page at open */
@@ -488,7 +489,8 @@ static int set_up(struct sqlite_db *db, uint64_t busy_ms, struct err *e)
     char cache[64], keep[64];
     int r;
 
-    fmt_z(cache, sizeof(cache), "PRAGMA cache_size = -%d", CACHE_KIB);
+    fmt_z(cache, sizeof(cache), "PRAGMA cache_size = -%d",
+          db->mode == DB_WRITER ? CACHE_WRITER_KIB : CACHE_KIB);
     fmt_z(keep, sizeof(keep), "PRAGMA journal_size_limit = %lld", (long long)WAL_KEEP);
     /* First: it counts only before the file was looked at. */
     r = db->mode == DB_ALONE ? pragma_is(db, "PRAGMA locking_mode = EXCLUSIVE", NULL, e) : 0;
