@@ -4,7 +4,9 @@
 with SIGKILL at random moments until every order is through. What the ledger and the shelf then say must
 be what they say without a crash.
 
-    order_test.py BUILD-DIRECTORY SOURCE-FILE KILLS COMPILER [FLAG...]
+The example that the manual shows is compiled and run too.
+
+    order_test.py BUILD-DIRECTORY SOURCE-FILE MANUAL KILLS COMPILER [FLAG...]
 """
 import collections
 import os
@@ -21,7 +23,7 @@ SHELF = 100000
 DEADLINE = 120  # seconds for one run that nobody kills
 
 
-def install(build, source, compiler, dest):
+def install(build, source, manual, compiler, dest):
     with open(dest / "install.log", "wb") as log:
         subprocess.run(["meson", "install", "-C", build, "--no-rebuild", "--quiet", "--destdir", str(dest)],
                        stdout=log, stderr=log, check=True)
@@ -29,11 +31,20 @@ def install(build, source, compiler, dest):
     env = dict(os.environ, PKG_CONFIG_PATH=str(pc.parent), PKG_CONFIG_SYSROOT_DIR=str(dest))
     flags = subprocess.run(["pkg-config", "--cflags", "--libs", "chela"], env=env, check=True,
                            capture_output=True, text=True).stdout
-    program = dest / "order"
-    subprocess.run([*compiler, "-Wall", "-Wextra", "-Werror", source, *shlex.split(flags), "-o", str(program)],
-                   check=True)
+    command = [*compiler, "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter"]
+    (dest / "manual.c").write_text(manual.read_text().split("```c\n")[1].split("```\n")[0])
+    for c_file, program in ((source, "order"), (dest / "manual.c", "manual")):
+        subprocess.run([*command, str(c_file), *shlex.split(flags), "-o", str(dest / program)], check=True)
     library = next(dest.rglob("libchela.so.0")).parent
-    return program, dict(os.environ, LD_LIBRARY_PATH=str(library))
+    return dict(os.environ, LD_LIBRARY_PATH=str(library))
+
+
+def try_manual(dest, env):
+    """The order is charged for in its first process, and shipped for good in both."""
+    for arguments, want in ((["o-1", '"parcel 7"'], 'charged\n"shipped"\n'), (["o-1"], '"shipped"\n')):
+        have = subprocess.run([str(dest / "manual"), *arguments], cwd=dest, env=env, check=True, timeout=DEADLINE,
+                              capture_output=True, text=True).stdout
+        assert have == want, f"the manual's example printed {have!r}, want {want!r}"
 
 
 def lines_wanted(ids, item):
@@ -79,14 +90,16 @@ class Shop:
 
 
 def main():
-    build, source, kills, *compiler = sys.argv[1:]
+    build, source, manual, kills, *compiler = sys.argv[1:]
     kills = int(os.environ.get("CHELA_ORDER_KILLS", kills))
     seed = int(os.environ.get("CHELA_SEED", random.SystemRandom().randrange(1 << 32)))
     random.seed(seed)
     print(f"seed {seed}", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         dest = pathlib.Path(scratch)
-        program, env = install(build, source, compiler, dest)
+        env = install(build, source, pathlib.Path(manual), compiler, dest)
+        program = dest / "order"
+        try_manual(dest, env)
 
         calm = Shop(program, env, dest / "calm")
         ids = [f"calm-{n}" for n in range(ORDERS)]
