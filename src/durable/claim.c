@@ -446,6 +446,7 @@ static int claim_body(struct store_tx *tx, void *arg, struct err *e)
     c->n = 0;
     c->limited = false;
     c->next_ms = 0;
+    c->now = wall_ms(); /* of the claim, not of when it was asked for */
     if (c->d->pg)
         r = store_run(tx, &sql_lock, &queue, 1, NULL, NULL, e);
     if (r == 0)
