@@ -442,6 +442,36 @@ ENGINE_TEST(two_engines_fire_each_time_once, types)
     return 0;
 }
 
+/* The database goes away for some seconds, and comes back. */
+ENGINE_TEST(a_database_that_was_away_ends_no_schedule, types)
+{
+    const char *ctl = getenv("CHELA_TEST_PG_CTL");
+    const char *const stop[] = { ctl, "stop", NULL }, *const start[] = { ctl, "start", NULL };
+    char n[512];
+
+    if (f->store->sqlite || !ctl) {
+        printf("# not on SQLite: it does not go away\n");
+        return 0;
+    }
+    PUT_TICK("s", .cron = STR("* * * * * *"), .misfire = MISFIRE_ALL);
+    CO_CHECK(reaches(f, OF, "s", 1));
+    CO_CHECK(fixture_program(stop) == 0);
+    CO_CHECK(fiber_sleep(2500, e) == 0);
+    CO_CHECK(fixture_program(start) == 0);
+    while (durable_schedule_pause(f->d, STR("none"), false, e) == -ERR_UNAVAILABLE)
+        CO_CHECK(fiber_sleep(50, e) == 0);
+    CO_CHECK(sql_run(f, OF, "s", n, e) == 0);
+    CO_CHECK(reaches(f, OF " AND status = 'SUCCESS'", "s", atoi(n) + 3));
+    /* no time between the first and the last was left out */
+    CO_CHECK(durable_schedule_pause(f->d, STR("s"), true, e) == 0);
+    CO_CHECK(row_is(f,
+                    "SELECT count(*) - CAST(extract(epoch FROM max(at) - min(at)) AS BIGINT)"
+                    " FROM (SELECT CAST(substr(workflow_uuid, 9) AS TIMESTAMP) AS at"
+                    "  FROM dbos.workflow_status WHERE schedule_name = 's') t",
+                    NULL, "1"));
+    return 0;
+}
+
 static _Atomic int64_t shift_us;
 
 static uint64_t steady_us(void *arg)
