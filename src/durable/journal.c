@@ -14,6 +14,7 @@
 #define RETRY_MS     50
 #define RETRY_LONG   1000
 #define ENTRY_BYTES  256 /* of an entry without its payload, about */
+#define START_BATCH  128 /* its statement joins its entries to each other */
 
 struct lane {
     struct durable *d;
@@ -63,10 +64,11 @@ static void answer(struct entry *entry)
 static void take(struct lane *lane, struct batch *b)
 {
     struct entry **at = &b->first;
+    unsigned max = lane->kind == LANE_START ? START_BATCH : LANE_BATCH;
     size_t bytes = 0;
 
     *b = (struct batch){ .d = lane->d, .kind = lane->kind };
-    while (lane->first && b->n < LANE_BATCH && (b->n == 0 || bytes < LANE_BYTES)) {
+    while (lane->first && b->n < max && (b->n == 0 || bytes < LANE_BYTES)) {
         *at = lane->first;
         bytes += lane->first->bytes;
         lane->first = lane->first->next;

@@ -20,7 +20,8 @@ struct entry {
     struct str output, error;
     size_t bytes;
     bool done, settled;
-    int outcome; /* JOURNAL_*, START_DEDUP, or less than 0 with err */
+    bool written, twin; /* journal_pg.c */
+    int outcome;        /* JOURNAL_*, START_DEDUP, or less than 0 with err */
     struct err err;
 };
 
@@ -28,8 +29,8 @@ struct batch {
     struct durable *d;
     enum lane_kind kind;
     struct entry *first;
-    unsigned n;
-    bool woke; /* FINISH: parked workflows went back to their queues */
+    unsigned n; /* at most LANE_BATCH; a statement may change the order of the list */
+    bool woke;  /* FINISH: parked workflows went back to their queues */
 };
 
 /*

@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A batch of the journal as one statement of PostgreSQL: arrays in, one round trip, one commit. The
- * answer names the entries that were not written, which is hardly ever one; those are looked into
- * one by one in transactions (journal_tx.c), so running a statement twice does no harm: what was
+ * A batch of the journal as one statement of PostgreSQL: one round trip, one commit. The answer
+ * names the entries that were written, which is nearly always all; the others are looked into one
+ * by one in transactions (journal_tx.c), so running a statement twice does no harm: what was
  * written the first time is found there.
+ *
+ * Each statement has two forms of one text: its entries j are arrays (unnest costs about 20 us for
+ * each, so it pays for two and more), or the values themselves. Its plan must not depend on how
+ * many there are, because it is made once: entries are joined to rows by LATERAL, never to each
+ * other.
  *
  * Rows are locked in the order of their ids, so that batches of two processes do not deadlock. The
  * owner's check locks the workflow's row until the commit: a claim by somebody else waits for it,
@@ -12,76 +17,92 @@
 #include <assert.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "durable/journal_int.h"
 
 /* clang-format off */
-static const struct sql sql_steps = { "durable steps", "", /* SQLite: journal_tx.c */
-    "WITH j AS MATERIALIZED (SELECT * FROM unnest(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
-    "  WITH ORDINALITY AS j (id, token, fid, name, output, error, child, format, started,"
-    "   completed, n)),"
-    " own AS MATERIALIZED (SELECT j.n FROM dbos.workflow_status w"
-    "  JOIN j ON j.id = w.workflow_uuid"
-    "  WHERE w.status = 'PENDING' AND w.owner_xid = j.token"
-    "  ORDER BY w.workflow_uuid FOR SHARE OF w),"
-    " ins AS (INSERT INTO dbos.operation_outputs (workflow_uuid, function_id, function_name,"
-    "   output, error, child_workflow_id, serialization, started_at_epoch_ms,"
-    "   completed_at_epoch_ms, application_name)"
-    "  SELECT j.id, j.fid, j.name, j.output, j.error, j.child, j.format, j.started, j.completed,"
-    "   ?11 FROM own JOIN j ON j.n = own.n"
-    "  ON CONFLICT DO NOTHING RETURNING workflow_uuid, function_id)"
-    " SELECT j.n FROM j WHERE NOT EXISTS (SELECT 1 FROM ins"
-    "  WHERE ins.workflow_uuid = j.id AND ins.function_id = j.fid)",
-};
+#define STEP_J " AS j (id, token, fid, name, output, error, child, format, started, completed)"
+#define STEP_MANY "unnest(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)" STEP_J
+#define STEP_ONE \
+    "(VALUES (?1::text, ?2::text, ?3::bigint, ?4::text, ?5::text, ?6::text, ?7::text, ?8::text," \
+    " ?9::bigint, ?10::bigint))" STEP_J
+#define STEPS(source) \
+    "INSERT INTO dbos.operation_outputs (workflow_uuid, function_id, function_name, output," \
+    " error, child_workflow_id, serialization, started_at_epoch_ms, completed_at_epoch_ms," \
+    " application_name)" \
+    " SELECT j.id, j.fid, j.name, j.output, j.error, j.child, j.format, j.started," \
+    "  j.completed, ?11 FROM " source \
+    " CROSS JOIN LATERAL (SELECT 1 FROM dbos.workflow_status w WHERE w.workflow_uuid = j.id" \
+    "  AND w.status = 'PENDING' AND w.owner_xid = j.token FOR SHARE) own" \
+    " ON CONFLICT DO NOTHING RETURNING workflow_uuid"
 
-/* Parked workflows that wait for one of these go back to their queues: n is 0 for each. One that
+/* Parked workflows that wait for one of these go back to their queues: a NULL for each. One that
  * parks at this very moment may be missed; the sweep finds it. */
-static const struct sql sql_finishes = { "durable finishes", "",
-    "WITH j AS MATERIALIZED (SELECT * FROM unnest(?1, ?2, ?3, ?4, ?5)"
-    "  WITH ORDINALITY AS j (id, token, status, output, error, n)),"
-    " own AS MATERIALIZED (SELECT j.* FROM dbos.workflow_status w"
-    "  JOIN j ON j.id = w.workflow_uuid"
-    "  WHERE w.status = 'PENDING' AND w.owner_xid = j.token"
-    "  ORDER BY w.workflow_uuid FOR NO KEY UPDATE OF w),"
-    " upd AS (UPDATE dbos.workflow_status w SET status = own.status, output = own.output,"
-    "   error = own.error, owner_xid = NULL, deduplication_id = NULL,"
-    "   completed_at = " PG_NOW_MS ", updated_at = " PG_NOW_MS
-    "  FROM own WHERE w.workflow_uuid = own.id RETURNING own.n),"
-    " res AS (INSERT INTO dbos.workflow_output (workflow_uuid, output, error)"
-    "  SELECT own.id, own.output, own.error FROM own"
-    "  ON CONFLICT (workflow_uuid) DO UPDATE SET output = excluded.output,"
-    "   error = excluded.error, retention_timestamp = excluded.retention_timestamp),"
-    " woken AS (UPDATE dbos.workflow_status p SET status = 'ENQUEUED',"
-    "   delay_until_epoch_ms = NULL, updated_at = " PG_NOW_MS
-    "  WHERE p.status = 'DELAYED' AND p.workflow_uuid IN (SELECT k.workflow_uuid"
-    "   FROM durable_parked k WHERE k.kind = 'result' AND k.target IN (SELECT own.id FROM own))"
-    "  RETURNING 1)"
-    " SELECT j.n FROM j WHERE NOT EXISTS (SELECT 1 FROM upd WHERE upd.n = j.n)"
-    " UNION ALL SELECT 0 FROM woken",
-};
+#define FINISH_J " AS j (id, token, status, output, error)"
+#define FINISH_MANY "unnest(?1, ?2, ?3, ?4, ?5)" FINISH_J
+#define FINISH_ONE "(VALUES (?1::text, ?2::text, ?3::text, ?4::text, ?5::text))" FINISH_J
+#define FINISHES(source) \
+    "WITH own AS MATERIALIZED (SELECT j.* FROM " source \
+    "  CROSS JOIN LATERAL (SELECT 1 FROM dbos.workflow_status w WHERE w.workflow_uuid = j.id" \
+    "   AND w.status = 'PENDING' AND w.owner_xid = j.token FOR NO KEY UPDATE) own)," \
+    " upd AS (UPDATE dbos.workflow_status w SET status = own.status, output = own.output," \
+    "   error = own.error, owner_xid = NULL, deduplication_id = NULL," \
+    "   completed_at = " PG_NOW_MS ", updated_at = " PG_NOW_MS \
+    "  FROM own WHERE w.workflow_uuid = own.id RETURNING w.workflow_uuid)," \
+    " res AS (INSERT INTO dbos.workflow_output (workflow_uuid, output, error)" \
+    "  SELECT own.id, own.output, own.error FROM own" \
+    "  ON CONFLICT (workflow_uuid) DO UPDATE SET output = excluded.output," \
+    "   error = excluded.error, retention_timestamp = excluded.retention_timestamp)," \
+    " woken AS (UPDATE dbos.workflow_status p SET status = 'ENQUEUED'," \
+    "   delay_until_epoch_ms = NULL, updated_at = " PG_NOW_MS \
+    "  FROM own CROSS JOIN LATERAL (SELECT k.workflow_uuid FROM durable_parked k" \
+    "   WHERE k.target = own.id AND k.kind = 'result' OFFSET 0) k" \
+    "  WHERE p.workflow_uuid = k.workflow_uuid AND p.status = 'DELAYED' RETURNING 1)" \
+    " SELECT workflow_uuid FROM upd UNION ALL SELECT NULL FROM woken"
 
-static const struct sql sql_starts = { "durable starts", "",
-    "WITH j AS MATERIALIZED (SELECT * FROM unnest(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,"
-    "   ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)"
-    "  WITH ORDINALITY AS j (id, status, name, class, config, queue, token, executor, version,"
-    "   app, dedup, part, caller, roles, attributes, parent, schedule, inputs, priority, timeout,"
-    "   deadline, delay, created, attempts, n)),"
-    " ins AS (INSERT INTO dbos.workflow_status (workflow_uuid, status, name, class_name,"
-    "   config_name, queue_name, owner_xid, creator_xid, executor_id, application_version,"
-    "   application_name, deduplication_id, queue_partition_key, authenticated_user,"
-    "   assumed_role, authenticated_roles, attributes, parent_workflow_id, schedule_name,"
-    "   priority, workflow_timeout_ms, workflow_deadline_epoch_ms, delay_until_epoch_ms,"
-    "   created_at, updated_at, recovery_attempts, application_id, serialization)"
-    "  SELECT j.id, j.status, j.name, j.class, j.config, j.queue,"
-    "   CASE WHEN j.status = 'PENDING' THEN j.token END, j.token, j.executor, j.version, j.app,"
-    "   j.dedup, j.part, j.caller, '', j.roles, j.attributes::jsonb, j.parent, j.schedule,"
-    "   j.priority, j.timeout, j.deadline, j.delay, j.created, j.created, j.attempts, '',"
-    "   'portable_json' FROM j ORDER BY j.id"
-    "  ON CONFLICT DO NOTHING RETURNING creator_xid),"
-    " inp AS (INSERT INTO dbos.workflow_input (workflow_uuid, inputs)"
-    "  SELECT j.id, j.inputs FROM j JOIN ins ON ins.creator_xid = j.token"
-    "  ON CONFLICT DO NOTHING)"
-    " SELECT j.n FROM j WHERE NOT EXISTS (SELECT 1 FROM ins WHERE ins.creator_xid = j.token)",
+/* Which of two starts of one id in one batch was first is told by the creator's token. */
+#define START_J \
+    " AS j (id, token, status, name, class, config, queue, executor, version, app, dedup, part," \
+    " caller, roles, attributes, parent, schedule, inputs, priority, timeout, deadline, delay," \
+    " created, attempts)"
+#define START_MANY \
+    "unnest(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18," \
+    " ?19, ?20, ?21, ?22, ?23, ?24)" START_J
+#define START_ONE \
+    "(VALUES (?1::text, ?2::text, ?3::text, ?4::text, ?5::text, ?6::text, ?7::text, ?8::text," \
+    " ?9::text, ?10::text, ?11::text, ?12::text, ?13::text, ?14::text, ?15::text, ?16::text," \
+    " ?17::text, ?18::text, ?19::bigint, ?20::bigint, ?21::bigint, ?22::bigint, ?23::bigint," \
+    " ?24::bigint))" START_J
+#define STARTS(source) \
+    "WITH j AS MATERIALIZED (SELECT * FROM " source ")," \
+    " ins AS (INSERT INTO dbos.workflow_status (workflow_uuid, status, name, class_name," \
+    "   config_name, queue_name, owner_xid, creator_xid, executor_id, application_version," \
+    "   application_name, deduplication_id, queue_partition_key, authenticated_user," \
+    "   assumed_role, authenticated_roles, attributes, parent_workflow_id, schedule_name," \
+    "   priority, workflow_timeout_ms, workflow_deadline_epoch_ms, delay_until_epoch_ms," \
+    "   created_at, updated_at, recovery_attempts, application_id, serialization)" \
+    "  SELECT j.id, j.status, j.name, j.class, j.config, j.queue," \
+    "   CASE WHEN j.status = 'PENDING' THEN j.token END, j.token, j.executor, j.version, j.app," \
+    "   j.dedup, j.part, j.caller, '', j.roles, j.attributes::jsonb, j.parent, j.schedule," \
+    "   j.priority, j.timeout, j.deadline, j.delay, j.created, j.created, j.attempts, ''," \
+    "   'portable_json' FROM j" \
+    "  ON CONFLICT DO NOTHING RETURNING creator_xid)," \
+    " inp AS (INSERT INTO dbos.workflow_input (workflow_uuid, inputs)" \
+    "  SELECT j.id, j.inputs FROM ins JOIN j ON j.token = ins.creator_xid" \
+    "  ON CONFLICT DO NOTHING)" \
+    " SELECT creator_xid FROM ins"
+
+/* On SQLite see journal_tx.c. */
+static const struct sql many[LANES] = {
+    [LANE_STEP] =   { "durable steps",    "", STEPS(STEP_MANY) },
+    [LANE_START] =  { "durable starts",   "", STARTS(START_MANY) },
+    [LANE_FINISH] = { "durable finishes", "", FINISHES(FINISH_MANY) },
+};
+static const struct sql one[LANES] = {
+    [LANE_STEP] =   { "durable a step",   "", STEPS(STEP_ONE) },
+    [LANE_START] =  { "durable a start",  "", STARTS(START_ONE) },
+    [LANE_FINISH] = { "durable a finish", "", FINISHES(FINISH_ONE) },
 };
 /* clang-format on */
 
@@ -179,23 +200,26 @@ static void finish_columns(struct columns *c)
 static void start_texts(struct columns *c)
 {
 #define AT(member) offsetof(struct start_row, member)
+    /* clang-format off */
     static const size_t at[] = {
-        AT(name),        AT(class_name), AT(config_name), AT(queue),     AT(token), AT(executor),
-        AT(app_version), AT(app_name),   AT(dedup_id),    AT(partition), AT(user),  AT(roles),
-        AT(attributes),  AT(parent),     AT(schedule),    AT(inputs),
+        AT(name), AT(class_name), AT(config_name), AT(queue), AT(executor), AT(app_version),
+        AT(app_name), AT(dedup_id), AT(partition), AT(user), AT(roles), AT(attributes),
+        AT(parent), AT(schedule), AT(inputs),
     };
+    /* clang-format on */
 #undef AT
-    struct str *id = add_texts(c), *status = add_texts(c);
+    struct str *id = add_texts(c), *token = add_texts(c), *status = add_texts(c);
 
     for (const struct entry *entry = c->b->first; entry; entry = entry->next) {
         *id++ = entry->row->id;
+        *token++ = entry->row->token;
         *status++ = str_of(durable_status_name(entry->row->status));
     }
     for (size_t i = 0; i < LEN(at); i++) {
         struct str *p = add_texts(c);
 
         for (const struct entry *entry = c->b->first; entry; entry = entry->next)
-            *p++ = *(const struct str *)((const char *)entry->row + at[i]);
+            *p++ = *(const struct str *)(const void *)((const char *)entry->row + at[i]);
     }
 }
 
@@ -222,32 +246,59 @@ static void start_columns(struct columns *c)
     }
 }
 
-/* The statement, and what it left */
-
-static const struct {
-    const struct sql *sql;
-    void (*columns)(struct columns *c);
-} lanes[LANES] = {
-    [LANE_STEP] = { &sql_steps, step_columns },
-    [LANE_START] = { &sql_starts, start_columns },
-    [LANE_FINISH] = { &sql_finishes, finish_columns },
-};
-
-struct left {
-    bool at[LANE_BATCH]; /* entries that were not written; may be told twice */
-    bool woke;
-};
-
-static int take_left(struct store_row *row, void *arg, struct err *e)
+/* For one entry: the values instead of arrays of one. */
+static void columns_unwrap(struct columns *c)
 {
-    struct left *left = arg;
-    int64_t n = row_int(row, 0);
+    for (size_t i = 0; i < c->n; i++) {
+        struct sql_arg *arg = &c->args[i];
 
-    if (n == 0)
-        left->woke = true;
-    else
-        left->at[n - 1] = true;
-    return 0;
+        if (arg->kind == SQL_K_TEXTS)
+            *arg = arg->texts[0].p ? SQL_STR(arg->texts[0]) : SQL_NULL;
+        else if (arg->kind == SQL_K_INTS)
+            *arg = arg->ints[0] == SQL_INTS_NULL ? SQL_NULL : SQL_INT(arg->ints[0]);
+    }
+}
+
+static void (*const columns_of[LANES])(struct columns *c) = {
+    [LANE_STEP] = step_columns,
+    [LANE_START] = start_columns,
+    [LANE_FINISH] = finish_columns,
+};
+
+/* What came back: the keys of entries that were written, about in their order */
+
+struct written {
+    struct batch *b;
+    struct entry *next;
+};
+
+static bool is_key(const struct batch *b, const struct entry *entry, struct str key)
+{
+    if (b->kind == LANE_START)
+        return str_eq(entry->row->token, key);
+    return str_eq_z(key, entry->w->id);
+}
+
+static int take_written(struct store_row *row, void *arg, struct err *e)
+{
+    struct written *call = arg;
+    struct batch *b = call->b;
+    struct str key = row_str(row, 0);
+
+    if (!key.p) {
+        b->woke = true;
+        return 0;
+    }
+    for (unsigned i = 0; i < b->n; i++) {
+        struct entry *entry = call->next ? call->next : b->first;
+
+        call->next = entry->next;
+        if (!entry->written && is_key(b, entry, key)) {
+            entry->written = true;
+            return 0;
+        }
+    }
+    return 0; /* told a second time */
 }
 
 struct one_call {
@@ -262,35 +313,74 @@ static int one_body(struct store_tx *tx, void *arg, struct err *e)
     return entry_tx(tx, call->b, call->entry, e);
 }
 
-static CO int look_into(struct batch *b, const struct left *left, struct err *e)
+static CO int look_into_rest(struct batch *b, struct err *e)
 {
-    struct one_call call = { .b = b, .entry = b->first };
+    struct one_call call = { .b = b };
     int r;
 
-    for (unsigned i = 0; i < b->n; i++, call.entry = call.entry->next) {
-        if (!left->at[i]) {
-            call.entry->outcome = JOURNAL_OK;
+    for (struct entry *entry = b->first; entry; entry = entry->next) {
+        entry->outcome = JOURNAL_OK;
+        if (entry->written && !entry->twin)
             continue;
-        }
+        call.entry = entry;
         r = store_do(b->d->store, one_body, &call, e);
         if (r < 0)
             return r;
-        call.entry->outcome = r;
+        entry->outcome = r;
     }
     return 0;
 }
 
+/* Order of ids */
+
+static struct str id_of(const struct batch *b, const struct entry *entry)
+{
+    return b->kind == LANE_START ? entry->row->id : str_of(entry->w->id);
+}
+
+static int compare_ids(const void *a, const void *b, void *arg)
+{
+    const struct entry *const *x = a, *const *y = b;
+    struct str s = id_of(arg, *x), t = id_of(arg, *y);
+    int r = memcmp(s.p, t.p, s.n < t.n ? s.n : t.n);
+
+    return r != 0 ? r : (s.n > t.n) - (s.n < t.n);
+}
+
+/*
+ * Locks are taken in the order of the arrays. Two executions of one workflow may meet here, one of
+ * which has lost it: what comes back does not tell them apart, so both are looked into.
+ */
+static void arrange(struct batch *b, struct arena *a)
+{
+    struct entry **all = arena_raw(a, b->n * sizeof(struct entry *));
+    unsigned n = 0;
+
+    for (struct entry *entry = b->first; entry; entry = entry->next) {
+        entry->written = entry->twin = false;
+        all[n++] = entry;
+    }
+    qsort_r(all, n, sizeof(struct entry *), compare_ids, b);
+    for (unsigned i = 0; i < n; i++) {
+        all[i]->next = i + 1 < n ? all[i + 1] : NULL;
+        if (i > 0 && b->kind != LANE_START && compare_ids(&all[i - 1], &all[i], b) == 0)
+            all[i - 1]->twin = all[i]->twin = true;
+    }
+    b->first = all[0];
+}
+
 CO int batch_send_pg(struct batch *b, struct err *e)
 {
+    const struct sql *sql = b->n == 1 ? &one[b->kind] : &many[b->kind];
+    struct written call = { .b = b };
     AUTO(columns) struct columns c = { .b = b };
-    struct left left = { 0 };
     int r;
 
-    assert(b->n <= LANE_BATCH);
-    lanes[b->kind].columns(&c);
-    r = store_once(b->d->store, lanes[b->kind].sql, c.args, c.n, take_left, &left, e);
-    if (r < 0)
-        return r;
-    b->woke = left.woke;
-    return look_into(b, &left, e);
+    arrange(b, &c.arena);
+    columns_of[b->kind](&c);
+    if (b->n == 1)
+        columns_unwrap(&c);
+    b->woke = false;
+    r = store_once(b->d->store, sql, c.args, c.n, take_written, &call, e);
+    return r < 0 ? r : look_into_rest(b, e);
 }
