@@ -103,9 +103,18 @@ static const struct durable_type types[] = {
 
 #define OF "SELECT count(*) FROM dbos.workflow_status WHERE schedule_name = ?1"
 
+static long long count_of(const char *text)
+{
+    long long n = -1;
+    struct err e;
+
+    (void)!int_parse(str_of(text), 0, INT32_MAX, &n, &e); /* -1 says so */
+    return n;
+}
+
 /* Wait until a count is at least so much. */
 #define reaches(f, text, arg, n) reaches_at((f), SQL_TEXT(text), (arg), (n))
-static CO bool reaches_at(struct engine *f, const struct sql *sql, const char *arg, int least)
+static CO bool reaches_at(struct engine *f, const struct sql *sql, const char *arg, long long least)
 {
     uint64_t until = deadline_in(PATIENCE_MS);
     char have[512] = "";
@@ -114,12 +123,12 @@ static CO bool reaches_at(struct engine *f, const struct sql *sql, const char *a
     while (now_ms() < until) {
         if (sql_run_at(f, sql, arg, have, &e) < 0)
             return false;
-        if (atoi(have) >= least)
+        if (count_of(have) >= least)
             return true;
         if (fiber_sleep(20, &e) < 0)
             return false;
     }
-    printf("# %s (%s): %s, never %d\n", sql->text, arg, have, least);
+    printf("# %s (%s): %s, never %lld\n", sql->text, arg, have, least);
     return false;
 }
 
@@ -249,7 +258,7 @@ ENGINE_TEST(a_paused_schedule_does_not_fire_and_makes_up_for_nothing, types)
     CO_CHECK(strcmp(before, after) == 0);
     CO_CHECK(durable_schedule_pause(f->d, STR("s"), false, e) == 0);
     CO_CHECK(row_is(f, "SELECT count(*) FROM durable_schedules WHERE since_ms > 0", NULL, "1"));
-    CO_CHECK(reaches(f, OF, "s", atoi(before) + 1));
+    CO_CHECK(reaches(f, OF, "s", count_of(before) + 1));
     CO_CHECK(
         row_is(f, "SELECT misfire FROM durable_schedules WHERE schedule_name = ?1", "s", "all"));
     return 0;
@@ -437,7 +446,7 @@ ENGINE_TEST(two_engines_fire_each_time_once, types)
         char n[512];
 
         CO_CHECK(sql_run(f, OF, "s", n, e) == 0);
-        CO_CHECK(atoi(n) == runs);
+        CO_CHECK(count_of(n) == runs);
     }
     return 0;
 }
@@ -461,7 +470,7 @@ ENGINE_TEST(a_database_that_was_away_ends_no_schedule, types)
     while (durable_schedule_pause(f->d, STR("none"), false, e) == -ERR_UNAVAILABLE)
         CO_CHECK(fiber_sleep(50, e) == 0);
     CO_CHECK(sql_run(f, OF, "s", n, e) == 0);
-    CO_CHECK(reaches(f, OF " AND status = 'SUCCESS'", "s", atoi(n) + 3));
+    CO_CHECK(reaches(f, OF " AND status = 'SUCCESS'", "s", count_of(n) + 3));
     /* no time between the first and the last was left out */
     CO_CHECK(durable_schedule_pause(f->d, STR("s"), true, e) == 0);
     CO_CHECK(row_is(f,
@@ -513,7 +522,7 @@ static CO int clock_steps(struct engine *f, struct err *e)
     CO_CHECK(row_is(f, OF, "h", "1"));
     CO_CHECK(row_becomes(f, OF " AND status <> 'SUCCESS'", "s", "0"));
     CO_CHECK(sql_run(f, "SELECT count(*) FROM dbos.workflow_status", NULL, after, e) == 0);
-    CO_CHECK(atoi(after) == runs); /* and nothing ran twice */
+    CO_CHECK(count_of(after) == runs); /* and nothing ran twice */
     return 0;
 }
 
