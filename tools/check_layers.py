@@ -22,8 +22,6 @@ MAY = {
 }
 # A tool of the command line works on the database itself, with the daemon stopped.
 ALSO = {("cli", "store")}
-# libchela is the bridge's other face, as bridge_api.c is its HTTP one: it calls what that calls.
-PRIVATE_TOO = {("libchela", "bridge/bridge_int.h")}
 # library header -> the files that may include it (prefix of the path below src/)
 LIBRARY = {
     "uv.h": ["base/loop"],
@@ -67,7 +65,7 @@ def check(path, rel, room, bad):
         target = name.split("/")[0]
         if target in MAY and target not in MAY[room] and (room, target) not in ALSO:
             bad.append(f"{where}: {room} may not include {name}")
-        if name.endswith("_int.h") and target != room and (room, name) not in PRIVATE_TOO:
+        if name.endswith("_int.h") and target != room:
             bad.append(f"{where}: {name} is private to {target}")
 
 

@@ -196,6 +196,28 @@ CHELA_API int chela_durable_resume(struct chela_durable *durable, const char *id
 CHELA_API int chela_durable_fork(struct chela_durable *durable, const char *id, int64_t step,
                                  char **ret_id, struct chela_error *error);
 
+enum chela_misfire { CHELA_MISFIRE_SKIP, CHELA_MISFIRE_ONCE, CHELA_MISFIRE_ALL };
+enum chela_overlap { CHELA_OVERLAP_ALLOW, CHELA_OVERLAP_SKIP, CHELA_OVERLAP_REPLACE };
+
+struct chela_schedule {
+    const char *name, *workflow; /* its arguments are [the time it was due, context] */
+    const char *class_name;      /* NULL: none */
+    const char *cron;            /* 5 fields, or 6 with seconds first; day AND weekday must match */
+    const char *zone;            /* "Europe/Berlin"; NULL: of this machine */
+    const char *queue;           /* NULL: none */
+    const char *context_json;    /* NULL: null */
+    bool paused;
+    enum chela_misfire misfire; /* times that passed while nobody ran */
+    enum chela_overlap overlap; /* what if the one before still runs */
+};
+
+/* Make or replace it. CHELA_E_INVALID says what of the expression or the zone is wrong. */
+CHELA_API int chela_durable_schedule(struct chela_durable *durable,
+                                     const struct chela_schedule *schedule,
+                                     struct chela_error *error);
+CHELA_API int chela_durable_unschedule(struct chela_durable *durable, const char *name,
+                                       struct chela_error *error);
+
 /* --- inside a workflow --- */
 
 CHELA_API const char *chela_workflow_id(const struct chela_workflow *w);

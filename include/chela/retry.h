@@ -32,7 +32,8 @@ enum chela_code {
     CHELA_E_TIMEOUT = -8,     /* not done in time */
     CHELA_E_CANCELED = -9,    /* the caller gave up */
     CHELA_E_INTERNAL = -10,   /* a broken disk, or a bug */
-    CHELA_E_FAILED = -11      /* the work itself failed: see error->type and error->text */
+    CHELA_E_FAILED = -11,     /* the work itself failed: see error->type and error->text */
+    CHELA_E_PARKED = -12      /* a workflow gives its stack up: return at once (durable.h) */
 };
 
 /* --- classes of errors --- */

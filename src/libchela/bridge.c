@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* libchela/bridge.c — opening a bridge on an engine, its agents and their health. */
-#include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 
 #include "base/rand.h"
 #include "base/secret.h"
@@ -53,28 +49,12 @@ static struct bridge_conf conf_of(const struct chela_bridge_config *c)
     };
 }
 
-/* One process per state directory, the daemon included: it takes the same lock. */
-static int lock_dir(const char *dir, int *ret_fd, struct err *e)
-{
-    AUTO(free) char *path = xasprintf("%s/chelad.lock", dir);
-    AUTO(close_fd) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-
-    if (fd < 0)
-        return err_sys(e, "open '%s'", path);
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-        return err_set(e, ERR_CONFLICT, "'%s' is in use by another process", dir);
-    *ret_fd = take_fd(&fd);
-    return 0;
-}
-
 static int use_dir(const char *dir, struct engine_conf *conf, struct err *e)
 {
     AUTO(free) char *key = xasprintf("%s/master.key", dir);
     int r;
 
-    if (mkdir(dir, 0700) < 0 && errno != EEXIST)
-        return err_sys(e, "make '%s'", dir);
-    r = lock_dir(dir, &conf->lock_fd, e);
+    r = lib_lock_dir(dir, &conf->lock_fd, e);
     if (r < 0)
         return r;
     r = secret_key_file(key, conf->key, e);
@@ -264,7 +244,7 @@ struct copy_job {
 CO static int do_copy(void *arg, struct err *e)
 {
     struct copy_job *job = arg;
-    const struct agent_entry *entry = agents_find(&job->b->agents, job->name);
+    const struct agent_entry *entry = agents_find(bridge_agents(job->b), job->name);
 
     if (!entry)
         return err_set(e, ERR_NOT_FOUND, "Agent '" STR_FMT "' not registered", STR_ARG(job->name));
@@ -345,7 +325,7 @@ struct health_job {
 CO static int do_health(void *arg, struct err *e)
 {
     struct health_job *job = arg;
-    const struct agent_entry *entry = agents_find(&job->b->agents, job->name);
+    const struct agent_entry *entry = agents_find(bridge_agents(job->b), job->name);
 
     if (!entry)
         return err_set(e, ERR_NOT_FOUND, "Agent '" STR_FMT "' not found", STR_ARG(job->name));
@@ -369,7 +349,7 @@ CO static int do_summary(void *arg, struct err *e)
 {
     struct health_job *job = arg;
 
-    lib_summary(&job->b->tracker, &job->summary);
+    lib_summary(bridge_tracker(job->b), &job->summary);
     return 0;
 }
 
@@ -409,7 +389,7 @@ CO static int do_json(void *arg, struct err *e)
     struct out o;
 
     out_init(&o, SIZE_MAX / 2);
-    tracker_write_all(&job->b->tracker, wall_us(), &o);
+    tracker_write_all(bridge_tracker(job->b), wall_us(), &o);
     job->json = lib_take_json(&o);
     return 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * libchela/durable_lib_test.c — the engine as C programs see it: workflows, steps on threads, SQL,
- * messages, children, and a second process taking up what the first left.
+ * messages, children, and a second process taking up what the first left. What does not ask for a
+ * directory is in memory, or in the database CHELA_TEST_PG when there is one.
  */
 #include <chela/durable.h>
 #include <pthread.h>
@@ -409,6 +410,35 @@ TEST(what_one_process_leaves_the_next_takes_up)
         unlink(command);
     }
     CHECK_INT(rmdir(dir), 0);
+}
+
+static int on_time(struct chela_workflow *w, const char *args, void *ctx, struct chela_error *e)
+{
+    return atomic_fetch_add(&bodies, 1) >= 0 ? chela_return(w, args, e) : CHELA_E_FAILED;
+}
+
+TEST(a_schedule_starts_it_every_second)
+{
+    const struct chela_schedule every_second = {
+        .name = "tick",
+        .workflow = "flow",
+        .cron = "* * * * * *",
+        .zone = "UTC",
+        .context_json = "{\"k\":1}",
+        .misfire = CHELA_MISFIRE_ONCE,
+    };
+    struct chela_schedule bad = every_second;
+    struct chela_durable *d = opened(NULL, on_time, NULL);
+
+    bad.cron = "61 * * * *";
+    CHECK_INT(chela_durable_schedule(d, &bad, &error), CHELA_E_INVALID);
+    CHECK_INT(chela_durable_schedule(d, &every_second, &error), 0);
+    for (int i = 0; i < 3000 && atomic_load(&bodies) < 2; i++)
+        usleep(10000);
+    CHECK(atomic_load(&bodies) >= 2);
+    CHECK_INT(chela_durable_unschedule(d, "tick", &error), 0);
+    CHECK_INT(chela_durable_unschedule(d, "tick", &error), CHELA_E_NOT_FOUND);
+    chela_durable_free(d);
 }
 
 TEST(mistakes_are_told)

@@ -13,6 +13,10 @@ _Static_assert((int)CHELA_NOTHING == (int)DURABLE_NOTHING &&
                    (int)CHELA_END == (int)DURABLE_STREAM_END,
                "the library's outcomes are the engine's");
 
+_Static_assert((int)CHELA_MISFIRE_ALL == (int)MISFIRE_ALL &&
+                   (int)CHELA_OVERLAP_REPLACE == (int)OVERLAP_REPLACE,
+               "the library's policies are the engine's");
+
 const char *chela_workflow_status_name(enum chela_workflow_status status)
 {
     return status <= CHELA_WF_DEAD ? durable_status_name((enum durable_status)status) : NULL;
@@ -27,6 +31,7 @@ struct flow_job {
     int64_t number; /* a step, an offset */
     bool children;
     struct durable_start start;
+    const struct chela_schedule *schedule;
     struct durable_started started;
     char new_id[DURABLE_ID];
     enum durable_status status;
@@ -290,4 +295,52 @@ int chela_durable_fork(struct chela_durable *durable, const char *id, int64_t st
     if (r == 0 && ret_id)
         *ret_id = xstrdup(job.new_id);
     return r;
+}
+
+/* --- schedules --- */
+
+CO static int do_schedule(void *arg, struct err *e)
+{
+    const struct flow_job *job = arg;
+    const struct chela_schedule *s = job->schedule;
+    const struct durable_schedule own = {
+        .name = str_of(s->name),
+        .workflow = str_of(s->workflow),
+        .class_name = str_of(s->class_name),
+        .cron = str_of(s->cron),
+        .zone = str_of(s->zone),
+        .queue = str_of(s->queue),
+        .context = str_of(s->context_json),
+        .paused = s->paused,
+        .misfire = (enum durable_misfire)s->misfire,
+        .overlap = (enum durable_overlap)s->overlap,
+    };
+
+    return durable_schedule_put(job->d, &own, e);
+}
+
+int chela_durable_schedule(struct chela_durable *durable, const struct chela_schedule *schedule,
+                           struct chela_error *error)
+{
+    struct flow_job job = { .schedule = schedule };
+
+    if (schedule->misfire < 0 || schedule->misfire > CHELA_MISFIRE_ALL || schedule->overlap < 0 ||
+        schedule->overlap > CHELA_OVERLAP_REPLACE)
+        return lib_fail(error, CHELA_E_INVALID, CHELA_ERROR_UNKNOWN, "no such policy");
+    return flow_run(durable, do_schedule, &job, NULL, error);
+}
+
+CO static int do_unschedule(void *arg, struct err *e)
+{
+    const struct flow_job *job = arg;
+
+    return durable_schedule_remove(job->d, job->id, e);
+}
+
+int chela_durable_unschedule(struct chela_durable *durable, const char *name,
+                             struct chela_error *error)
+{
+    struct flow_job job = { .id = str_of(name) };
+
+    return flow_run(durable, do_unschedule, &job, NULL, error);
 }

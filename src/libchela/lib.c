@@ -2,9 +2,13 @@
 /* libchela/lib.c — see lib.h; and the classes of errors. */
 #include "libchela/lib.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 
 #include "base/log.h"
 
@@ -39,7 +43,7 @@ int lib_error(const struct err *e, struct chela_error *ret)
         *ret = (struct chela_error){ .type = type_of(e->code, e->msg) };
         fmt_z(ret->text, sizeof(ret->text), "%s", e->msg);
     }
-    return -(int)e->code;
+    return e->code == ERR_PARKED ? CHELA_E_PARKED : -(int)e->code;
 }
 
 int lib_fail(struct chela_error *ret, int code, enum chela_error_type type, const char *fmt, ...)
@@ -63,6 +67,22 @@ int lib_work_failed(struct chela_error *from, struct chela_error *ret)
     if (ret)
         *ret = *from;
     return CHELA_E_FAILED;
+}
+
+int lib_lock_dir(const char *dir, int *ret_fd, struct err *e)
+{
+    AUTO(free) char *path = xasprintf("%s/chelad.lock", dir);
+    AUTO(close_fd) int fd = -1;
+
+    if (mkdir(dir, 0700) < 0 && errno != EEXIST)
+        return err_sys(e, "make '%s'", dir);
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return err_sys(e, "open '%s'", path);
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+        return err_set(e, ERR_CONFLICT, "'%s' is in use by another process", dir);
+    *ret_fd = take_fd(&fd);
+    return 0;
 }
 
 char *lib_take_json(struct out *o)

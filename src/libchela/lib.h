@@ -6,7 +6,8 @@
 
 #include "base/arena.h"
 #include "base/err.h"
-#include "bridge/bridge_int.h"
+#include "bridge/bridge_calls.h"
+#include "durable/durable.h"
 
 /* Turn a carried error into the library's; both may be NULL. Returns e->code as chela_code. */
 int lib_error(const struct err *e, struct chela_error *ret);
@@ -24,6 +25,10 @@ static inline char *lib_strdup(struct str s)
 /* The finished text of a writer as a string to free(). */
 char *lib_take_json(struct out *o);
 
+/* Make a state directory when it is absent and take its lock, as the daemon does: one process at a
+ * time. ERR_CONFLICT. */
+int lib_lock_dir(const char *dir, int *ret_fd, struct err *e) MUST_CHECK;
+
 /* A library does not fill its program's standard error: only errors are logged. */
 void lib_quiet(void);
 
@@ -38,7 +43,9 @@ struct engine_conf {
     struct bridge_conf bridge;
     unsigned char key[32];
     struct outbound_policy policy;
-    bool any_address; /* the policy does not matter */
+    bool any_address;                   /* the policy does not matter */
+    const struct durable_conf *durable; /* not NULL: a durable engine instead of the bridge */
+    unsigned pool;                      /* connections of the store; 0: its own choice */
     const char *ca_file, *proxy;
     int lock_fd; /* closed at the end; -1: none */
 };
@@ -50,6 +57,8 @@ int engine_new(const struct engine_conf *conf, struct engine **ret, struct err *
 void engine_free(struct engine *engine);
 
 struct bridge *engine_bridge(const struct engine *engine);
+struct store *engine_store(const struct engine *engine);
+struct durable *engine_durable(const struct engine *engine);
 struct http_client *engine_client(const struct engine *engine);
 
 /* Run fn(arg) as a fiber of the engine's thread and wait for it. From any other thread. */
