@@ -57,7 +57,8 @@ struct claim {
 
 /* ?1 queue ?2 version ?3 newest ?4 application ?5 names ?6 executor ?7 limit ?8 token
  * ?9 under a rate ?10 mode ?11 now (SQLite) ?12 timeouts ?13 partition keys ?14 their room.
- * The status is named twice because SQLite proves the use of a partial index by its very words. */
+ * The status is named twice because SQLite proves the use of a partial index by its very words.
+ * PostgreSQL locks the heads as it finds them, so the update needs no second look at the status. */
 /* clang-format off */
 #define ADDRESS(t, chr) "COALESCE(" t "class_name, '') || " chr "(31) || " t "name"
 #define RUNNABLE \
@@ -72,7 +73,7 @@ struct claim {
     " AND EXISTS (SELECT 1 FROM durable_executors x WHERE x.executor_id = ?6 AND x.draining = 0)"
 #define ALIVE_PG \
     " AND EXISTS (SELECT 1 FROM durable_executors x WHERE x.executor_id = ?6 AND x.draining = 0" \
-    " AND x.lease_until_ms > " PG_NOW_MS ")"
+    " AND x.lease_until_ms > " PG_NOW_ONCE ")"
 
 #define TAKE_IT(now, t, timeout) \
     " SET status = 'PENDING', owner_xid = ?8, executor_id = ?6, application_version = ?2," \
@@ -95,7 +96,7 @@ struct claim {
     "  WHERE o.workflow_uuid = dbos.workflow_status.workflow_uuid)"
 #define RETURNED_PG \
     ", took AS (UPDATE dbos.workflow_status w" TAKE_IT(PG_NOW_MS, "w.", TIMEOUT_PG) \
-    " FROM heads h WHERE w.workflow_uuid = h.workflow_uuid AND w.status = 'ENQUEUED'" \
+    " FROM heads h WHERE w.workflow_uuid = h.workflow_uuid" \
     " RETURNING w.*)," \
     " back AS (DELETE FROM durable_parked p USING took t WHERE p.workflow_uuid = t.workflow_uuid)" \
     " SELECT t.workflow_uuid, t.name, t.class_name, t.queue_name, t.queue_partition_key," \
@@ -134,7 +135,8 @@ static const struct sql sql_claim_keys = {
     " CROSS JOIN LATERAL (SELECT w.workflow_uuid, w.priority, w.created_at"
     "  FROM dbos.workflow_status w WHERE" RUNNABLE KNOWN_PG ALIVE_PG
     "  AND w.queue_partition_key = k.k"
-    "  ORDER BY w.priority, w.created_at, w.workflow_uuid LIMIT k.room) AS f"
+    "  ORDER BY w.priority, w.created_at, w.workflow_uuid LIMIT k.room"
+    "  FOR UPDATE SKIP LOCKED) AS f"
     " ORDER BY f.priority, f.created_at, f.workflow_uuid LIMIT ?7)" RETURNED_PG,
 };
 
@@ -162,7 +164,7 @@ static const struct sql sql_started = { /* ?2 the period, ?3 now (SQLite) */
     " AND started_at_epoch_ms > ?3 - ?2 AND started_at_epoch_ms <= ?3",
     "SELECT count(*), min(started_at_epoch_ms) + ?2 - " PG_NOW_MS " FROM dbos.workflow_status"
     " WHERE queue_name = ?1 AND rate_limited = TRUE"
-    " AND started_at_epoch_ms > " PG_NOW_MS " - ?2 AND started_at_epoch_ms <= " PG_NOW_MS
+    " AND started_at_epoch_ms > " PG_NOW_ONCE " - ?2 AND started_at_epoch_ms <= " PG_NOW_ONCE
     " AND ?3 IS NOT NULL",
 };
 
@@ -173,10 +175,10 @@ static const struct sql sql_started = { /* ?2 the period, ?3 now (SQLite) */
     " AND w.status IN ('ENQUEUED', 'PENDING') AND w.status = "
 #define KEY_STATE(now) \
     "WITH RECURSIVE keys(k, n) AS (" \
-    " SELECT (SELECT min(w.queue_partition_key)" OF_KEY "'ENQUEUED'" \
-    "  AND w.queue_partition_key >= ?2), 1" \
-    " UNION ALL SELECT (SELECT min(w.queue_partition_key)" OF_KEY "'ENQUEUED'" \
-    "  AND w.queue_partition_key > keys.k), keys.n + 1" \
+    " SELECT (SELECT w.queue_partition_key" OF_KEY "'ENQUEUED'" \
+    "  AND w.queue_partition_key >= ?2 ORDER BY w.queue_partition_key LIMIT 1), 1" \
+    " UNION ALL SELECT (SELECT w.queue_partition_key" OF_KEY "'ENQUEUED'" \
+    "  AND w.queue_partition_key > keys.k ORDER BY w.queue_partition_key LIMIT 1), keys.n + 1" \
     "  FROM keys WHERE keys.k IS NOT NULL AND keys.n < ?6)" \
     " SELECT k.k, (SELECT count(*)" OF_KEY "'PENDING' AND w.queue_partition_key = k.k)," \
     " (SELECT count(*)" OF_KEY "'PENDING' AND w.queue_partition_key = k.k" \
@@ -186,7 +188,7 @@ static const struct sql sql_started = { /* ?2 the period, ?3 now (SQLite) */
     "  AND w.started_at_epoch_ms > " now " - ?4 AND w.started_at_epoch_ms <= " now ") END" \
     " FROM keys k WHERE k.k IS NOT NULL"
 static const struct sql sql_keys = { "partitions of a queue", KEY_STATE("?5"),
-                                     KEY_STATE("COALESCE(?5 * 0, 0) + " PG_NOW_MS) };
+                                     KEY_STATE("(?5 * 0 + " PG_NOW_ONCE ")") };
 /* clang-format on */
 
 /* --- inside the transaction --- */

@@ -15,6 +15,9 @@
 #define QUEUES_MAX  1024 /* with a dispatcher in this process */
 #define NAMES_MAX   64   /* distinct queues of which a batch is told apart; more: all are poked */
 
+/* PostgreSQL's clock, read once in a statement: so an index can be searched for it. */
+#define PG_NOW_ONCE "(SELECT " PG_NOW_MS ")"
+
 /* Nothing limits: for arithmetic with min(). */
 #define UNLIMITED UINT32_MAX
 

@@ -33,7 +33,7 @@ static const struct sql sql_reclaim = { /* ?1 created from ?2 executor ?3 how ma
     "WITH dead AS MATERIALIZED (" DEAD("x.lease_until_ms > " PG_NOW_MS) " FOR UPDATE SKIP LOCKED)"
     " UPDATE dbos.workflow_status w" BACK ", started_at_epoch_ms = NULL,"
     " updated_at = " PG_NOW_MS " + ?4 * 0 FROM dead"
-    " WHERE w.workflow_uuid = dead.workflow_uuid AND w.status = 'PENDING'"
+    " WHERE w.workflow_uuid = dead.workflow_uuid"
     " RETURNING w.queue_name, w.created_at",
 };
 static const struct sql sql_forget = { /* PostgreSQL: ?1 for how long dead */

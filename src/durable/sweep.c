@@ -87,9 +87,9 @@ static const struct sql sql_delays = { /* ?1 now (SQLite) ?2 how many */
     "delays that are over",
     "UPDATE dbos.workflow_status" DELAY_OVER("?1")
     " WHERE workflow_uuid IN (" DELAYS_DUE("?1") ") RETURNING queue_name",
-    "WITH due AS MATERIALIZED (" DELAYS_DUE(PG_NOW_MS) " FOR UPDATE SKIP LOCKED)"
+    "WITH due AS MATERIALIZED (" DELAYS_DUE(PG_NOW_ONCE) " FOR UPDATE SKIP LOCKED)"
     " UPDATE dbos.workflow_status w" DELAY_OVER(PG_NOW_MS)
-    " FROM due WHERE w.workflow_uuid = due.workflow_uuid AND w.status = 'DELAYED'"
+    " FROM due WHERE w.workflow_uuid = due.workflow_uuid"
     " AND ?1 IS NOT NULL RETURNING w.queue_name",
 };
 static const struct sql sql_next_delay = {
@@ -174,10 +174,9 @@ static const struct sql sql_deadlines = { /* ?1 now (SQLite) ?2 how many */
     "deadlines that have passed",
     "UPDATE dbos.workflow_status" CANCEL_IT("?1")
     " WHERE workflow_uuid IN (" DEADLINES_PASSED("?1") ") RETURNING workflow_uuid",
-    "WITH late AS MATERIALIZED (" DEADLINES_PASSED(PG_NOW_MS) " FOR UPDATE SKIP LOCKED)"
+    "WITH late AS MATERIALIZED (" DEADLINES_PASSED(PG_NOW_ONCE) " FOR UPDATE SKIP LOCKED)"
     " UPDATE dbos.workflow_status w" CANCEL_IT(PG_NOW_MS)
-    " FROM late WHERE w.workflow_uuid = late.workflow_uuid"
-    " AND w.status IN ('ENQUEUED', 'PENDING', 'DELAYED') AND ?1 IS NOT NULL"
+    " FROM late WHERE w.workflow_uuid = late.workflow_uuid AND ?1 IS NOT NULL"
     " RETURNING w.workflow_uuid",
 };
 static const struct sql sql_unpark_over = {

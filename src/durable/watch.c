@@ -12,7 +12,8 @@
 #include "base/log.h"
 
 /* clang-format off */
-/* ?1 JSON [[id, token], ...] of what runs here, ?2 executor, ?3 how many */
+/* ?1 JSON [[id, token], ...] of what runs here, ?2 executor, ?3 how many. NOT IN of one text is
+ * looked up in a hash; two columns would be compared with each of the list. */
 #define OWN(list, id, token) \
     "WITH live AS (SELECT " id " AS id, " token " AS token FROM " list ")" \
     " SELECT 0, l.id, l.token, w.status FROM live l" \
@@ -21,8 +22,8 @@
     "  OR w.owner_xid <> l.token" \
     " UNION ALL SELECT * FROM (SELECT 1, w.workflow_uuid, COALESCE(w.owner_xid, ''), w.status" \
     "  FROM dbos.workflow_status w WHERE w.status = 'PENDING' AND w.executor_id = ?2" \
-    "  AND NOT EXISTS (SELECT 1 FROM live l WHERE l.id = w.workflow_uuid" \
-    "   AND l.token = w.owner_xid) LIMIT ?3) AS idle"
+    "  AND w.workflow_uuid || ' ' || COALESCE(w.owner_xid, '') NOT IN" \
+    "   (SELECT l.id || ' ' || l.token FROM live l) LIMIT ?3) AS idle"
 static const struct sql sql_own = {
     "own runs",
     OWN("json_each(?1)", "json_extract(value, '$[0]')", "json_extract(value, '$[1]')"),
