@@ -39,6 +39,7 @@ struct engine {
     struct http_client *client;
     struct store *store;
     struct bridge *bridge;
+    struct durable *durable;
     struct fiber *main;
     struct engine_job *jobs;
     bool stopping;
@@ -47,6 +48,16 @@ struct engine {
 struct bridge *engine_bridge(const struct engine *engine)
 {
     return engine->bridge;
+}
+
+struct store *engine_store(const struct engine *engine)
+{
+    return engine->store;
+}
+
+struct durable *engine_durable(const struct engine *engine)
+{
+    return engine->durable;
 }
 
 struct http_client *engine_client(const struct engine *engine)
@@ -68,19 +79,24 @@ static int set_up(struct engine *en, struct err *e)
         .url = en->conf.store_url,
         .migrations = store_migrations,
         .n_migrations = store_migrations_len,
-        .pool = 1,
+        .pool = en->conf.durable ? en->conf.pool : 1,
     };
     int r;
 
     r = loop_new(&en->loop, e);
     if (r < 0)
         return r;
-    r = http_client_new(en->loop, &client, &en->client, e);
+    if (!en->conf.durable)
+        r = http_client_new(en->loop, &client, &en->client, e);
     if (r < 0 || !en->conf.store_url)
         return r;
     r = store_open(en->loop, &store, &en->store, e);
     if (r < 0)
         return r;
+    if (en->conf.durable) {
+        en->durable = durable_new(en->loop, en->store, en->conf.durable);
+        return 0;
+    }
     return bridge_new(en->loop, en->store, en->client, &en->conf.bridge, en->conf.key, &en->bridge,
                       e);
 }
@@ -88,6 +104,7 @@ static int set_up(struct engine *en, struct err *e)
 static void tear_down(struct engine *en)
 {
     bridge_free(en->bridge);
+    durable_free(en->durable);
     store_close(en->store);
     if (en->client)
         http_client_free(en->client);
@@ -133,6 +150,8 @@ CO static int run_main(void *arg, struct err *e)
     end_jobs(en);
     if (en->bridge)
         bridge_stop(en->bridge);
+    if (en->durable)
+        durable_stop(en->durable, 0);
     loop_stop(en->loop);
     return 0;
 }
@@ -330,7 +349,7 @@ int engine_run(struct engine *en, fiber_fn *fn, void *arg, struct err *e)
     struct waiting w = { .fn = fn, .arg = arg };
 
     if (pthread_equal(pthread_self(), en->thread)) /* it would wait for itself */
-        return err_set(e, ERR_INVALID, "called from a callback of the bridge");
+        return err_set(e, ERR_INVALID, "called from the engine's own thread");
     pthread_mutex_init(&w.mutex, NULL);
     pthread_cond_init(&w.changed, NULL);
     (void)engine_start(en, run_waiting, &w, waiting_done); /* nobody cancels it by number */
