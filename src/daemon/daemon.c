@@ -136,6 +136,9 @@ static CO int start_rooms(struct daemon *d, struct err *e)
                    e);
     if (r == 0)
         r = bridge_start(d->bridge, e);
+    if (r == 0)
+        r = workflows_start(&d->workflows, d->loop, d->store, d->bridge, &d->settings->durable,
+                            d->opt.dir->instance, e);
     return r;
 }
 
@@ -165,6 +168,8 @@ static void list_tables(struct daemon *d)
     d->dialect.head_is_get = true; /* load balancers probe with HEAD */
     bridge_tables(d->bridge, t);
     t += BRIDGE_TABLES;
+    durable_tables(d->workflows.engine, t);
+    t += DURABLE_TABLES;
     *t++ = (struct http_table){ "/", &d->dialect, system_routes, system_routes_len, d };
     *t++ = (struct http_table){ "/api/v1/keys", &dialect_plain, keys_routes, keys_routes_len,
                                 d->keys };
@@ -196,13 +201,15 @@ static int serve(struct daemon *d, struct err *e)
         return err_wrap(e, "listen");
     fmt_z(d->gateway, sizeof(d->gateway), strchr(d->settings->host, ':') ? "[%s]:%u" : "%s:%u",
           d->settings->host, port);
-    return 0;
+    return workflows_serve(&d->workflows, d->loop, &d->auth, &d->settings->durable,
+                           &d->settings->limits, e);
 }
 
 static int say_ready(struct daemon *d, struct err *e)
 {
     AUTO(close_fd) int fd = d->opt.ready_fd;
     AUTO(buf_done) struct buf line;
+    const char *admin = d->workflows.address;
     int r;
 
     log_info("ready", "version", LOG_STR(CHELA_VERSION), "gateway", LOG_STR(d->gateway), "tls",
@@ -214,8 +221,9 @@ static int say_ready(struct daemon *d, struct err *e)
         return 0;
     r = buf_printf(&line, e,
                    "{\"ready\":true,\"version\":\"%s\",\"pid\":%ld,"
-                   "\"listeners\":{\"gateway\":\"%s\"},\"socket\":",
-                   CHELA_VERSION, (long)getpid(), d->gateway);
+                   "\"listeners\":{\"gateway\":\"%s\"%s%s%s},\"socket\":",
+                   CHELA_VERSION, (long)getpid(), d->gateway, *admin ? ",\"dbos_admin\":\"" : "",
+                   admin, *admin ? "\"" : "");
     if (r == 0)
         r = json_write_str(&line, str_of(d->opt.dir->socket), e);
     if (r == 0)
@@ -247,20 +255,35 @@ static CO int start(struct daemon *d, struct err *e)
     return r;
 }
 
+/* Beside the requests: who waits for a workflow's result is let go by this. */
+static CO int stop_workflows(void *arg, struct err *e)
+{
+    struct daemon *d = arg;
+
+    workflows_stop(&d->workflows, (uint64_t)d->settings->shutdown_ms);
+    return 0;
+}
+
 /* Take down in reverse what start() has built, however far it came. */
 static CO void stop(struct daemon *d)
 {
+    struct fiber *workflows = NULL;
     struct err e;
 
     sd_notify_send("STOPPING=1");
+    if (fiber_spawn(d->loop, "stop workflows", stop_workflows, d, &workflows, &e) < 0)
+        (void)stop_workflows(d, &e); /* it always returns 0 */
     if (d->server &&
         http_server_shutdown(d->server, now_ms() + (uint64_t)d->settings->shutdown_ms, &e) < 0)
         log_warn("requests were cut off", "error", LOG_ERR(&e));
+    if (workflows)
+        (void)fiber_join(workflows, &e); /* the same */
     fiber_group_cancel(d->chores);
     (void)fiber_group_join(d->chores, &e); /* they end by being cancelled */
     if (d->bridge)
         bridge_stop(d->bridge);
     http_server_free(d->server);
+    workflows_done(&d->workflows);
     bridge_free(d->bridge);
     keys_free(d->keys);
     http_client_free(d->client);
@@ -341,6 +364,7 @@ static void register_metrics(void)
     metric_register(http_metrics, http_metrics_len);
     metric_register(store_metrics, store_metrics_len);
     metric_register(bridge_metrics, bridge_metrics_len);
+    metric_register(durable_metrics, durable_metrics_len);
 }
 
 int daemon_run(const struct daemon_options *opt, struct err *e)

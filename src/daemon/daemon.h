@@ -10,6 +10,7 @@
 #include "daemon/auth.h"
 #include "daemon/settings.h"
 #include "daemon/state_dir.h"
+#include "daemon/workflows.h"
 #include "net/http_client.h"
 #include "net/http_server.h"
 #include "store/store.h"
@@ -32,9 +33,10 @@ struct daemon {
     struct keys *keys;
     struct auth auth;
     struct bridge *bridge;
+    struct workflows workflows;
     struct http_dialect dialect; /* of the gateway's own routes and of unknown paths */
-    struct http_table tables[BRIDGE_TABLES + 3];
-    const struct http_table *table_list[BRIDGE_TABLES + 3];
+    struct http_table tables[BRIDGE_TABLES + DURABLE_TABLES + 3];
+    const struct http_table *table_list[BRIDGE_TABLES + DURABLE_TABLES + 3];
     struct http_server *server;
     struct tls_context *tls;
     struct fiber *flow; /* the fiber that is this daemon's life */

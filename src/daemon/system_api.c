@@ -20,13 +20,15 @@ static const struct shape_field welcome_fields[] = {
 static const struct shape welcome_shape = SHAPE(struct welcome, "Welcome", welcome_fields);
 
 struct health_out {
-    const char *status, *service, *dbos, *timestamp;
+    const char *status, *service, *dbos, *timestamp, *workflows;
 };
 static const struct shape_field health_fields[] = {
     FIELD(struct health_out, status, .doc = "healthy or unhealthy"),
     FIELD(struct health_out, service),
     FIELD(struct health_out, dbos, .doc = "connected or disconnected: the database"),
     FIELD(struct health_out, timestamp),
+    FIELD(struct health_out, workflows, .omit = true,
+          .doc = "Why none are run; only when they are not."),
 };
 static const struct shape health_shape = SHAPE(struct health_out, "Health", health_fields);
 
@@ -41,11 +43,12 @@ static const struct shape_field store_fields[] = {
 static const struct shape store_shape = SHAPE(struct store_out, "StoreStatus", store_fields);
 
 struct listeners_out {
-    const char *gateway, *socket;
+    const char *gateway, *socket, *dbos_admin;
 };
 static const struct shape_field listeners_fields[] = {
     FIELD(struct listeners_out, gateway),
     FIELD(struct listeners_out, socket),
+    FIELD(struct listeners_out, dbos_admin, .omit = true),
 };
 static const struct shape listeners_shape =
     SHAPE(struct listeners_out, "Listeners", listeners_fields);
@@ -56,6 +59,7 @@ struct status_out {
     int64_t pid;
     const char *state_dir;
     const void *store, *listeners;
+    const char *workflows;
     int64_t connections, requests, agents, sessions, keys;
     bool auth_required;
 };
@@ -66,6 +70,7 @@ static const struct shape_field status_fields[] = {
     FIELD(struct status_out, state_dir),
     FIELD(struct status_out, store, .of = &store_shape),
     FIELD(struct status_out, listeners, .of = &listeners_shape),
+    FIELD(struct status_out, workflows, .doc = "working, or why none are run."),
     FIELD(struct status_out, connections),
     FIELD(struct status_out, requests, .doc = "Being answered now, this one included."),
     FIELD(struct status_out, agents),
@@ -104,15 +109,17 @@ static int health(struct http_req *req, struct err *e)
 {
     const struct daemon *d = req->room;
     struct health_out *out = arena_new(req->arena, struct health_out);
+    const char *trouble = durable_trouble(d->workflows.engine);
     bool up = d->store_up && store_ok(d->store);
 
     *out = (struct health_out){
-        .status = up ? "healthy" : "unhealthy",
+        .status = up && !trouble ? "healthy" : "unhealthy",
         .service = "openclaw-gateway",
         .dbos = up ? "connected" : "disconnected",
         .timestamp = now_text(req->arena),
+        .workflows = up ? trouble : NULL,
     };
-    req->status = up ? 200 : 503;
+    req->status = up && !trouble ? 200 : 503;
     req->out = out;
     return 0;
 }
@@ -139,9 +146,14 @@ static int status(struct http_req *req, struct err *e)
     struct status_out *out = arena_new(req->arena, struct status_out);
     struct store_out *store = arena_new(req->arena, struct store_out);
     struct listeners_out *listeners = arena_new(req->arena, struct listeners_out);
+    const char *trouble = durable_trouble(d->workflows.engine);
 
     *store = (struct store_out){ .kind = store_kind(d->store), .ok = store_ok(d->store) };
-    *listeners = (struct listeners_out){ .gateway = d->gateway, .socket = d->opt.dir->socket };
+    *listeners = (struct listeners_out){
+        .gateway = d->gateway,
+        .socket = d->opt.dir->socket,
+        .dbos_admin = *d->workflows.address ? d->workflows.address : NULL,
+    };
     *out = (struct status_out){
         .version = CHELA_VERSION,
         .uptime_s = (double)(now_ms() - d->started_ms) / 1000.0,
@@ -149,6 +161,7 @@ static int status(struct http_req *req, struct err *e)
         .state_dir = d->opt.dir->path,
         .store = store,
         .listeners = listeners,
+        .workflows = trouble ? trouble : "working",
         .connections = http_server_connections(d->server),
         .requests = http_server_requests(d->server),
         .agents = (int64_t)bridge_agent_count(d->bridge),
@@ -165,7 +178,7 @@ const struct http_route system_routes[] = {
     { HTTP_M_GET, "/", welcome, .need = NEED_NONE, .out = &welcome_shape, .tag = "system",
       .doc = "What answers here." },
     { HTTP_M_GET, "/health", health, .need = NEED_NONE, .out = &health_shape, .tag = "system",
-      .doc = "200 when the daemon and its database work, 503 when the database is away." },
+      .doc = "200 when the daemon, its database and its engine work, else 503." },
     { HTTP_M_GET, "/metrics", metrics, .need = NEED_METRICS | NEED_READ, .tag = "system",
       .doc = "Counters, gauges and latency histograms as Prometheus text." },
     { HTTP_M_GET, "/api/v1/status", status, .need = NEED_READ, .out = &status_shape, .tag = "system",

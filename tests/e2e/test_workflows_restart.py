@@ -149,8 +149,8 @@ def test_the_instance_file_is_private_and_stays(start):
 def test_two_daemons_on_one_database_share_the_work(start, store, make_agent):
     if store.kind != "postgres":
         pytest.skip("one process owns an SQLite file")
-    first = start()
-    second = start(fresh=False, env={"DATABASE_URL": first.env["DATABASE_URL"]})
+    first = start(*SOON)
+    second = start(*SOON, fresh=False, env={"DATABASE_URL": first.env["DATABASE_URL"]})
     agent = make_agent(act.held(act.echo))
     name = unique("agent")
     for daemon in (first, second):
