@@ -9,9 +9,9 @@
 
 static CO int status(struct cli *cli, const struct args *args, struct err *e)
 {
-    static const char *const rows[] = { "version",     "uptime_s",     "pid",    "state_dir",
-                                        "connections", "requests",     "agents", "sessions",
-                                        "keys",        "auth_required" };
+    static const char *const rows[] = { "version",     "uptime_s",      "pid",      "state_dir",
+                                        "connections", "requests",      "agents",   "sessions",
+                                        "keys",        "auth_required", "workflows" };
     const json_t *store, *listeners;
     json_t *answer;
     int r;
