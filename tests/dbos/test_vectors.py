@@ -360,4 +360,5 @@ def test_v13_the_wait_for_a_message_survives_a_restart(client, world, at, id):
     assert there.result(id) == [None]
     assert marker() == before
     row = world.row(id)
-    assert row["completed_at"] >= float(before[0]["output"]) and row["recovery_attempts"] == 2
+    # An engine knows the server's clock as well as a question and its answer tell it.
+    assert row["completed_at"] >= float(before[0]["output"]) - 100 and row["recovery_attempts"] == 2
