@@ -8,6 +8,7 @@
 
 #define HEARING_POLL_MS 10000 /* of waits, while news reach us */
 #define LOOK_MS         1000  /* at whether they do */
+#define DEAF_MS         10000 /* until it is said that they do not */
 
 /* "<workflow>::<topic>": ids and topics may hold colons themselves, so every cut is tried. */
 static void heard_pairs(struct durable *d, enum wait_kind kind, struct str payload)
@@ -77,15 +78,39 @@ static void heard(const char *name, struct str payload, void *arg)
     }
 }
 
+struct hearing {
+    uint64_t last; /* when we heard, mono */
+    bool said;     /* that we do not */
+};
+
+static void say_hearing(struct hearing *h, bool hears)
+{
+    uint64_t now = now_ms();
+
+    if (hears) {
+        if (h->said)
+            log_info("news of other engines arrive again");
+        *h = (struct hearing){ .last = now };
+    } else if (!h->said && now - h->last >= DEAF_MS) {
+        log_warn("no news of other engines arrive by LISTEN, so the database is asked more often:"
+                 " a pooler in transaction mode needs a direct URL for listening");
+        h->said = true;
+    }
+}
+
 /* How often waits must look by themselves. */
 static CO int hear_chore(void *arg, struct err *e)
 {
     struct durable *d = arg;
+    struct hearing h = { .last = now_ms() };
     int r = 0;
 
     while (r == 0 && d->ear) { /* none: the engine was stopped before this first ran */
-        d->hint_ms = store_hears(d->ear) ? HEARING_POLL_MS : d->conf.sweep_ms;
-        metric_set(&durable_m_hears, 0, store_hears(d->ear));
+        bool hears = store_hears(d->ear);
+
+        say_hearing(&h, hears);
+        d->hint_ms = hears ? HEARING_POLL_MS : d->conf.sweep_ms;
+        metric_set(&durable_m_hears, 0, hears);
         r = fiber_sleep(LOOK_MS, e);
     }
     return r == -ERR_CANCELED ? 0 : r;

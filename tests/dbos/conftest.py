@@ -158,6 +158,7 @@ def client(request, node, scratch):
     flags = ("--listen", url) if way == "bounced" else ()
     hosts = [one.host(instance, *flags, database=bounced) for instance in ("first", "second")]
     there = Session(node(version), one)
+    there.hosts = hosts
     there.make_schedule()
     yield there
     for host in hosts:

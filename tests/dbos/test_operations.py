@@ -2,7 +2,7 @@
 streams, children, deletion, rewinding, queues, schedules, versions."""
 
 import pytest
-from clients import ClientError, since
+from clients import ClientError, since, variants
 from engine import overlap
 from wait import eventually, together, unique
 
@@ -186,3 +186,14 @@ def test_a_schedule_fires(client):
     when, context = client.result(first)["positional"]
     assert context == {"who": client.version} and f"sched-{schedule}-{when}" == first
     assert client.call("getSchedule", schedule)["status"] == "ACTIVE"
+
+
+@pytest.mark.parametrize("client", variants("5.3.0-deaf", "5.3.0-bounced"), indirect=True)
+def test_an_engine_that_cannot_listen_says_so(client, request):
+    deaf = "deaf" in request.node.name
+    words = "no news of other engines arrive by LISTEN"
+    for host in client.hosts:
+        if deaf:
+            eventually(lambda: words in host.log(), 30, every=0.2)
+        else:
+            assert words not in host.log()
