@@ -153,6 +153,13 @@ def dbos_suite(run, timeout):
                         {"CHELA_NPM": npm.stdout.strip()})
 
 
+def crash(store, kills, extra=()):
+    def suite(run, timeout):
+        return count_pytest(run, f"crash-{store}", timeout,
+                            ["tests/crash", "-s", f"--store={store}", f"--kills={kills}", *extra])
+    return suite
+
+
 def valgrind_suite(run, timeout):
     """Unit tests under memcheck; those of processes and sockets need calls it does not know."""
     wrap = "valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite"
@@ -172,6 +179,10 @@ SUITES = [
     Suite("e2e-sqlite", 6, e2e("sqlite"), "the real programs end to end, on SQLite"),
     Suite("e2e-postgres", 7, e2e("postgres"), "the same on a PostgreSQL that the tests start"),
     Suite("dbos", 6, dbos_suite, "npm clients of DBOS, five versions, against the engine on PostgreSQL"),
+    Suite("crash-sqlite", 2, crash("sqlite", 40), "SIGKILL at every write and 40 times at random"),
+    Suite("crash-postgres", 4, crash("postgres", 40), "the same on PostgreSQL, two engines, a server that is restarted"),
+    Suite("crash-long", 0, crash("sqlite", 500), "five hundred kills at random, on SQLite", nightly=30),
+    Suite("crash-long-pg", 0, crash("postgres", 500), "the same on PostgreSQL", nightly=60),
     Suite("valgrind", 0, valgrind_suite, "unit tests of the values under memcheck", nightly=20),
     Suite("crash", 0, e2e("sqlite", ("-k", "crash or restart or store_faults"), times=10),
           "kill -9 and lost databases, ten times", nightly=60),

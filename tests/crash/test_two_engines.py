@@ -11,9 +11,10 @@ def test_two_engines_killed_at_random(world, kills, seed, capsys):
     rng = random.Random(seed)
     jobs = random_jobs(rng, 60 + kills * 4)
     waiting = list(jobs.items())
-    hosts = {name: world.host("--park", "50", instance=name) for name in ("a", "b")}
-    for host in hosts.values():
-        assert host.wait_for("ready")
+    hosts = {}
+    for name in ("a", "b"):  # one after the other: both make the test's own table
+        hosts[name] = world.host("--park", "50", instance=name)
+        assert hosts[name].wait_for("ready")
     killed = 0
     while killed < kills:
         for host in hosts.values():
