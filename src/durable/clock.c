@@ -48,6 +48,31 @@ static const struct sql sql_move_since = {
     "durable clock move since", "UPDATE durable_parked SET since_ms = since_ms + ?1", NULL,
 };
 
+/* SQLite, at the start. ?1 now. What began in the future begins now. */
+#define AHEAD \
+    " FROM (SELECT d.workflow_uuid, d.since_ms, CAST(s.delay_until_epoch_ms AS TEXT) AS until" \
+    "  FROM durable_parked d JOIN dbos.workflow_status s ON s.workflow_uuid = d.workflow_uuid" \
+    "  WHERE s.status = 'DELAYED' AND d.since_ms > ?1 + 2000) p"
+static const struct sql sql_restart_markers = {
+    "durable clock restart markers",
+    "UPDATE dbos.operation_outputs SET"
+    " output = CAST(CAST(output AS INTEGER) + ?1 - p.since_ms AS TEXT),"
+    " started_at_epoch_ms = ?1, completed_at_epoch_ms = ?1" AHEAD
+    " WHERE operation_outputs.workflow_uuid = p.workflow_uuid"
+    " AND function_name = 'DBOS.sleep' AND output = p.until", NULL,
+};
+static const struct sql sql_restart = {
+    "durable clock restart",
+    "UPDATE dbos.workflow_status SET"
+    " delay_until_epoch_ms = delay_until_epoch_ms + ?1 - p.since_ms" AHEAD
+    " WHERE workflow_status.workflow_uuid = p.workflow_uuid"
+    " AND delay_until_epoch_ms < 9000000000000000", NULL,
+};
+static const struct sql sql_restart_since = {
+    "durable clock restart since",
+    "UPDATE durable_parked SET since_ms = ?1 WHERE since_ms > ?1 + 2000", NULL,
+};
+
 /* PostgreSQL. ?1 now, ?2 step (0: not known). The length that is left: at most the whole. */
 #define FUTURE " p.since_ms > ?1 + 2000"
 #define LEFT   "(?1 + greatest(0, least(s.delay_until_epoch_ms - p.since_ms," \
@@ -148,15 +173,18 @@ struct shift {
 static int shift_body(struct store_tx *tx, void *arg, struct err *e)
 {
     static const struct sql *const moves[] = { &sql_move_markers, &sql_move, &sql_move_since };
+    static const struct sql *const restart[] = { &sql_restart_markers, &sql_restart,
+                                                 &sql_restart_since };
     const struct shift *shift = arg;
+    const struct sql *const *each = shift->step ? moves : restart;
     const struct sql_arg back[] = { SQL_INT(shift->now), SQL_INT(-shift->step) };
-    const struct sql_arg move[] = { SQL_INT(shift->step) };
+    const struct sql_arg args[] = { SQL_INT(shift->step ? shift->step : shift->now) };
     int r = 0;
 
     if (shift->pg)
         return store_run(tx, &sql_back, back, LEN(back), NULL, NULL, e);
     for (size_t i = 0; i < LEN(moves) && r == 0; i++)
-        r = store_run(tx, moves[i], move, LEN(move), NULL, NULL, e);
+        r = store_run(tx, each[i], args, LEN(args), NULL, NULL, e);
     return r;
 }
 

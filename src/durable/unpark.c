@@ -303,15 +303,16 @@ CO static int sweep_page(struct durable *d, struct err *e)
 
 CO int unpark_sweep(struct durable *d, struct err *e)
 {
-    bool first = !waiters_get(d)->known;
+    struct waiters *all = waiters_get(d);
     int64_t step;
     int r;
 
     r = clock_look(d, &step, e);
-    if (r == 0 && (step || (first && d->pg))) {
+    if (r == 0 && (step || !all->begun)) {
         if (step)
             log_warn("the clock of the database was stepped", "ms", LOG_INT(step));
         r = clock_shift(d, step, e);
+        all->begun = r == 0;
     }
     if (r == 0)
         r = sweep_page(d, e);

@@ -22,7 +22,7 @@ struct waiters {
     struct buf target, id; /* where the sweep is */
     uint64_t tidied;       /* mono: when rows nobody needs were last deleted */
     /* clock.c */
-    bool known;
+    bool known, begun;
     int64_t offset;       /* clock minus now_ms() */
     uint64_t took, asked; /* how long the answer took, ms, and when it came */
 };
@@ -31,7 +31,8 @@ struct waiters *waiters_get(struct durable *d); /* makes them */
 /* Read the clock anew; *ret_step gets by how much it was stepped since the last time, or 0. */
 CO int clock_look(struct durable *d, int64_t *ret_step, struct err *e) MUST_CHECK;
 
-/* Parked waits and their recorded ends follow a clock that was stepped by `step`. */
+/* Parked waits and their recorded ends follow a clock that was stepped by `step`; 0, at the start:
+ * it may have been set back while nothing ran. */
 CO int clock_shift(struct durable *d, int64_t step, struct err *e) MUST_CHECK;
 
 /* --- sleep.c: the recorded ends of waits --- */
