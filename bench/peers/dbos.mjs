@@ -2,7 +2,7 @@
 // DBOS Transact doing what bench/durable.c's `flows` does; prints one line of JSON.
 //   node dbos.mjs URL STEPS IN_FLIGHT SECONDS POOL
 // The workflow is called directly and awaited, which is the shortest way the SDK has.
-import { DBOS } from '@dbos-inc/dbos-sdk';
+import { DBOS } from 'dbos-5.3.0'; // @dbos-inc/dbos-sdk
 
 const [url, steps, inFlight, seconds, pool] = process.argv.slice(2);
 DBOS.setConfig({
