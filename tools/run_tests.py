@@ -149,7 +149,7 @@ def dbos_suite(run, timeout):
             return 0, 1, why
         print(f"    SKIPPED dbos: {why}")
         return 0, 0, why
-    return count_pytest(run, "dbos", timeout, ["tests/dbos", "-n", "3", "--dist", "loadgroup"],
+    return count_pytest(run, "dbos", timeout, ["tests/dbos", "-n", "4", "--dist", "loadgroup"],
                         {"CHELA_NPM": npm.stdout.strip()})
 
 

@@ -1,6 +1,6 @@
 """Fixtures of the vectors: a PostgreSQL with PgBouncer before it, engines of ours, clients of DBOS.
 
-    pytest tests/dbos [-n 3 --dist loadgroup]     (CHELA_BUILD_DIR: where dbos-host is)
+    pytest tests/dbos [-n 4 --dist loadgroup]     (CHELA_BUILD_DIR: where dbos-host is)
 
 The processes of pytest-xdist share one database with two engines on it; a client version stays
 with one process. A variant "bounced" is a version of the client and an engine that both go through
