@@ -22,6 +22,15 @@ static int64_t wall_offset(void)
     return wall_ms() - (int64_t)now_ms();
 }
 
+/*
+ * What recorded times are compared with: on SQLite the clock as the last look found it, so that one
+ * that is set between the look and the comparison ends nothing.
+ */
+static int64_t sweep_now(const struct durable *d)
+{
+    return d->pg ? wall_ms() : d->sweeper->offset + (int64_t)now_ms();
+}
+
 static struct sweeper *sweeper_get(struct durable *d)
 {
     if (!d->sweeper) {
@@ -147,11 +156,11 @@ static CO int sweep_delays(struct durable *d, struct err *e)
     int r = 0;
 
     for (int i = 0; i < BATCHES && r == 0 && delays.n == SWEEP_BATCH; i++) {
-        delays.now = wall_ms();
+        delays.now = sweep_now(d);
         d->sweeper->due = INT64_MAX; /* hints from here on count */
         r = store_do(d->store, delays_body, &delays, e);
         if (r == 0 && delays.any_next)
-            sweep_due(d, wall_ms() + (delays.next_ms > 0 ? delays.next_ms : 1));
+            sweep_due(d, sweep_now(d) + (delays.next_ms > 0 ? delays.next_ms : 1));
         if (r == 0)
             touched_poke(d, &delays.touched);
     }
@@ -239,7 +248,7 @@ static CO int sweep_deadlines(struct durable *d, struct err *e)
     int r = 0;
 
     for (int i = 0; i < BATCHES && r == 0 && late.n == SWEEP_BATCH; i++) {
-        late.now = wall_ms();
+        late.now = sweep_now(d);
         r = store_do(d->store, deadlines_body, &late, e);
         if (r == 0)
             tell_cancelled(d, &late);
