@@ -14,6 +14,7 @@
  */
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "durable/wait_int.h"
 
 enum {
@@ -130,7 +131,8 @@ CO static int ask(struct durable *d, int64_t *ret_step, struct err *e)
     return 0;
 }
 
-CO int clock_look(struct durable *d, int64_t *ret_step, struct err *e)
+/* By how much the clock was stepped since the last look, or 0. On SQLite this does not wait. */
+CO static int look(struct durable *d, int64_t *ret_step, struct err *e)
 {
     struct waiters *all = waiters_get(d);
     int r, tries = all->known ? 1 : TRIES;
@@ -140,20 +142,6 @@ CO int clock_look(struct durable *d, int64_t *ret_step, struct err *e)
         r = ask(d, ret_step, e);
     } while (r == 0 && all->took > QUICK_MS && --tries > 0);
     return r;
-}
-
-CO int64_t clock_ms(struct durable *d)
-{
-    struct waiters *all = waiters_get(d);
-    int64_t step;
-    struct err e;
-
-    if (!d->pg)
-        return wall_ms();
-    /* The database is away: ours is the best clock there is. */
-    if (!all->known && clock_look(d, &step, &e) < 0)
-        return wall_ms();
-    return all->offset + (int64_t)now_ms();
 }
 
 uint64_t wait_left_ms(int64_t now_ms, int64_t started_ms, int64_t until_ms)
@@ -188,11 +176,65 @@ static int shift_body(struct store_tx *tx, void *arg, struct err *e)
     return r;
 }
 
-CO int clock_shift(struct durable *d, int64_t step, struct err *e)
+/* step 0: at the start, when it is not known. */
+CO static int shift(struct durable *d, int64_t step, struct err *e)
 {
-    struct shift shift = { d->pg, clock_ms(d), step };
+    struct shift it = { d->pg, waiters_get(d)->offset + (int64_t)now_ms(), step };
 
     if (d->pg && step > 0)
         return 0;
-    return store_do(d->store, shift_body, &shift, e);
+    return store_do(d->store, shift_body, &it, e);
+}
+
+CO int clock_follow(struct durable *d, struct err *e)
+{
+    struct waiters *all = waiters_get(d);
+    int64_t step;
+    int r;
+
+    r = look(d, &step, e);
+    if (r < 0)
+        return r;
+    if (step)
+        log_warn("the clock of the database was stepped", "ms", LOG_INT(step));
+    step += all->owed;
+    all->owed = 0; /* who looks meanwhile finds no step, and comes after us in the database */
+    if (step)
+        r = shift(d, step, e);
+    if (r < 0)
+        all->owed += step;
+    return r;
+}
+
+CO int clock_begin(struct durable *d, struct err *e)
+{
+    struct waiters *all = waiters_get(d);
+    int r = clock_follow(d, e);
+
+    if (r < 0 || all->begun)
+        return r;
+    r = shift(d, 0, e);
+    all->begun = r == 0;
+    return r;
+}
+
+CO int64_t clock_ms(struct durable *d)
+{
+    struct waiters *all = waiters_get(d);
+    int64_t step;
+    struct err e;
+
+    /*
+     * Who records a time by the new clock must come after the change of those by the old. When it
+     * failed, so will the record, and the sweep tries again.
+     */
+    if (!d->pg) {
+        if (clock_follow(d, &e) < 0)
+            log_warn("parked workflows do not follow the clock yet", "error", LOG_ERR(&e));
+        return wall_ms();
+    }
+    /* The database is away: ours is the best clock there is. */
+    if (!all->known && look(d, &step, &e) < 0)
+        return wall_ms();
+    return all->offset + (int64_t)now_ms();
 }

@@ -303,17 +303,8 @@ CO static int sweep_page(struct durable *d, struct err *e)
 
 CO int unpark_sweep(struct durable *d, struct err *e)
 {
-    struct waiters *all = waiters_get(d);
-    int64_t step;
-    int r;
+    int r = clock_begin(d, e);
 
-    r = clock_look(d, &step, e);
-    if (r == 0 && (step || !all->begun)) {
-        if (step)
-            log_warn("the clock of the database was stepped", "ms", LOG_INT(step));
-        r = clock_shift(d, step, e);
-        all->begun = r == 0;
-    }
     if (r == 0)
         r = sweep_page(d, e);
     return r < 0 ? r : tidy(d, e);

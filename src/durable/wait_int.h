@@ -24,16 +24,16 @@ struct waiters {
     /* clock.c */
     bool known, begun;
     int64_t offset;       /* clock minus now_ms() */
+    int64_t owed;         /* a step that parked waits have yet to follow */
     uint64_t took, asked; /* how long the answer took, ms, and when it came */
 };
 struct waiters *waiters_get(struct durable *d); /* makes them */
 
-/* Read the clock anew; *ret_step gets by how much it was stepped since the last time, or 0. */
-CO int clock_look(struct durable *d, int64_t *ret_step, struct err *e) MUST_CHECK;
+/* Look whether the clock was stepped, and have parked waits and their recorded ends follow it. */
+CO int clock_follow(struct durable *d, struct err *e) MUST_CHECK;
 
-/* Parked waits and their recorded ends follow a clock that was stepped by `step`; 0, at the start:
- * it may have been set back while nothing ran. */
-CO int clock_shift(struct durable *d, int64_t step, struct err *e) MUST_CHECK;
+/* The same, and the first time as if it may have been set back while nothing ran. */
+CO int clock_begin(struct durable *d, struct err *e) MUST_CHECK;
 
 /* --- sleep.c: the recorded ends of waits --- */
 
