@@ -66,9 +66,10 @@ class Run:
         return sh(command, {**self.env, **(env or {})}, self.logs / f"{name}.log", timeout)
 
 
-def count_meson(run, name, timeout, extra):
-    """Unit tests, fuzz corpora: each TAP line of each program is a test."""
-    status, text = run.command(name, ["meson", "test", "-C", str(run.build), "--no-rebuild", *extra], timeout)
+def count_meson(run, name, timeout, extra, env=None):
+    """Unit tests, fuzz corpora: each TAP line of each program is a test. Many wait more than they work."""
+    status, text = run.command(name, ["meson", "test", "-C", str(run.build), "--no-rebuild",
+                                      "--num-processes", str(2 * (os.cpu_count() or 2)), *extra], timeout, env)
     results, passed, failed = run.build / "meson-logs" / "testlog.json", 0, 0
     for line in results.read_text().splitlines() if results.exists() else []:
         test = json.loads(line)
@@ -160,6 +161,10 @@ def crash(store, kills, extra=()):
     return suite
 
 
+def order_suite(run, timeout):
+    return count_meson(run, "order-long", timeout, ["-t", "20", "example order"], {"CHELA_ORDER_KILLS": "500"})
+
+
 def valgrind_suite(run, timeout):
     """Unit tests under memcheck; those of processes and sockets need calls it does not know."""
     wrap = "valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite"
@@ -183,6 +188,7 @@ SUITES = [
     Suite("crash-postgres", 2, crash("postgres", 40), "the same on PostgreSQL, two engines, a server that is restarted"),
     Suite("crash-long", 0, crash("sqlite", 500), "five hundred kills at random, on SQLite", nightly=30),
     Suite("crash-long-pg", 0, crash("postgres", 500), "the same on PostgreSQL", nightly=60),
+    Suite("order-long", 0, order_suite, "the example order program, killed five hundred times", nightly=30),
     Suite("valgrind", 0, valgrind_suite, "unit tests of the values under memcheck", nightly=20),
     Suite("crash", 0, e2e("sqlite", ("-k", "crash or restart or store_faults"), times=10),
           "kill -9 and lost databases, ten times", nightly=60),

@@ -41,7 +41,7 @@ struct workflow; /* one execution, as its function sees it; gone when the functi
 
 #define DURABLE_INTERNAL_QUEUE "_dbos_internal_queue"
 #define DURABLE_NO_TOPIC       "__null__topic__"
-#define DURABLE_ATTEMPTS       100 /* starts after which a workflow is dead: DBOS's default */
+#define DURABLE_ATTEMPTS       100 /* restarts after which a workflow is dead: DBOS's default */
 #define DURABLE_DAY_MS         (24 * 3600 * 1000ull)
 
 /* Codes of DBOS for what went wrong, as its clients know them (0: none fits). */
@@ -76,7 +76,7 @@ struct durable_type { /* a row of the table of workflows */
     const char *class_name; /* NULL: none. Clients in TypeScript address class and method */
     CO durable_fn *fn;
     void *ctx;
-    unsigned max_attempts; /* starts in all before it is given up as dead; 0: 100 */
+    unsigned max_attempts; /* restarts after which it is given up as dead; 0: 100 */
     uint64_t timeout_ms;   /* of a run that was started without one; 0: none */
     const char *doc;       /* one line */
 };
