@@ -75,7 +75,7 @@ struct chela_workflow_type {
     chela_workflow_fn *fn;
     void *ctx;
     const char *class_name; /* clients in TypeScript address class and method; NULL: none */
-    unsigned max_attempts;  /* starts in all before it is given up as dead; 0: 100 */
+    unsigned max_attempts;  /* restarts after which it is given up as dead; 0: 100 */
     double timeout;         /* seconds a run may take that was started without one; 0: none */
 };
 
