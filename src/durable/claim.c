@@ -75,13 +75,16 @@ struct claim {
     " AND EXISTS (SELECT 1 FROM durable_executors x WHERE x.executor_id = ?6 AND x.draining = 0" \
     " AND x.lease_until_ms > " PG_NOW_ONCE ")"
 
+/* A timeout of any size, whoever wrote it, gives a deadline: the remainder changes none below 2^62,
+ * and the sum of a larger one would fail the claims of its queue for ever. */
 #define TAKE_IT(now, t, timeout) \
     " SET status = 'PENDING', owner_xid = ?8, executor_id = ?6, application_version = ?2," \
     " application_name = COALESCE(" t "application_name, ?4)," \
     " started_at_epoch_ms = COALESCE(" t "started_at_epoch_ms, " now ")," \
     " rate_limited = (?9 = 1), recovery_attempts = COALESCE(" t "recovery_attempts, 0) + 1," \
     " workflow_deadline_epoch_ms = COALESCE(" t "workflow_deadline_epoch_ms, " now \
-    " + COALESCE(" t "workflow_timeout_ms, " timeout ")), updated_at = " now
+    " + COALESCE(" t "workflow_timeout_ms, " timeout ") % 4611686018427387904)," \
+    " updated_at = " now
 #define TIMEOUT_SQLITE \
     "(SELECT value FROM json_each(?12) WHERE key = " ADDRESS("", "char") ")"
 #define TIMEOUT_PG \

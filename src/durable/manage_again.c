@@ -304,8 +304,8 @@ CO int durable_fork(struct durable *d, const struct durable_fork *f, char ret_id
 
     if (f->step < 0 || f->step > INT32_MAX)
         return err_set(e, ERR_INVALID, "a step is counted from 0");
-    if (f->timeout_ms < 0)
-        return err_set(e, ERR_INVALID, "a timeout is not negative");
+    if (f->timeout_ms < 0 || f->timeout_ms > INT64_MAX / 4)
+        return err_set(e, ERR_INVALID, "a timeout is out of range");
     if (g.new_id.p)
         r = id_check(g.new_id, e);
     if (r < 0)
@@ -372,8 +372,8 @@ CO int durable_set_delay(struct durable *d, struct str id, int64_t until_ms, str
     struct change c = { &sql_delay, id, until_ms, clock_ms(d), 1u << DURABLE_DELAYED, "delay" };
     int r;
 
-    if (until_ms < 0)
-        return err_set(e, ERR_INVALID, "a time is not before 1970");
+    if (until_ms < 0 || until_ms > INT64_MAX / 4)
+        return err_set(e, ERR_INVALID, "a time is out of range");
     r = store_do(d->store, change_body, &c, e);
     if (r == 0 && d->running)
         sweep_due(d, until_ms);
