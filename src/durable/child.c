@@ -49,9 +49,17 @@ CO static int child_settle(struct workflow *w, struct child *child,
     struct wire_error error = { 0 };
     struct err ignored;
     char code[16];
+    uint64_t wait_ms = 0;
     int told, r;
 
-    told = start_settle(w->d, child->row, start, child->outcome, ret, e);
+    while ((told = start_settle(w->d, child->row, start, child->outcome, ret, e)) ==
+           -ERR_UNAVAILABLE) {
+        r = run_retry(w, &wait_ms, e);
+        if (r < 0)
+            return r;
+    }
+    if (told < 0 && w->end != RUN_GOES)
+        return run_ended(w, e);
     if (told == START_AGAIN || (told < 0 && told != -ERR_CONFLICT))
         return told;
     buf_init(&text, 4 * KIB);
@@ -121,6 +129,7 @@ CO int durable_child(struct workflow *w, const struct durable_start *start,
     struct child child = { .w = w, .row = &row };
     struct recorded rec;
     unsigned id;
+    bool direct;
     int r;
 
     r = run_recorded(w, start->name, &id, &rec, e);
@@ -141,5 +150,9 @@ CO int durable_child(struct workflow *w, const struct durable_start *start,
                                     .child = row.id,
                                     .started_ms = wall_ms(),
                                     .completed_ms = wall_ms() };
-    return child_start(w, &child, &own, ret, e);
+    direct = row.status == DURABLE_PENDING;
+    w->d->n_starting += direct; /* it has room, which nobody else may take */
+    r = child_start(w, &child, &own, ret, e);
+    w->d->n_starting -= direct;
+    return r;
 }
