@@ -15,6 +15,7 @@
 #define SWEEP_MS        1000
 #define PAYLOAD_MAX     (16 * MIB)
 #define STEPS_MAX       100000
+#define STOP_LOOK_MS    10
 
 /* clang-format off */
 static const struct sql sql_version = {
@@ -322,10 +323,23 @@ static CO void drain(struct durable *d, uint64_t grace_ms)
     d->drain = NULL;
 }
 
+/* Somebody else stops it. */
+static CO void until_stopped(const struct durable *d)
+{
+    while (d->running || fiber_group_size(d->chores) > 0) {
+        if (fiber_sleep(STOP_LOOK_MS, NULL) < 0)
+            return;
+    }
+}
+
 CO void durable_stop(struct durable *d, uint64_t grace_ms)
 {
     if (!d->running)
         return;
+    if (d->stopping) {
+        until_stopped(d);
+        return;
+    }
     d->stopping = true;
     wake_all_waiters(d); /* outsiders who wait here are told */
     if (grace_ms > 0)
@@ -338,5 +352,6 @@ CO void durable_stop(struct durable *d, uint64_t grace_ms)
     (void)fiber_group_join(d->chores, NULL); /* they were told to end */
     lease_end(d);
     d->running = false;
+    (void)fiber_group_join(d->chores, NULL); /* who told others something meanwhile */
     log_info("durable engine stopped", "executor", LOG_STR(d->executor));
 }
