@@ -296,8 +296,9 @@ CO int start_settle(struct durable *d, const struct start_row *row,
                     const struct durable_start *start, int outcome, struct durable_started *ret,
                     struct err *e) MUST_CHECK;
 
-/* A row of ours is committed: run it here (PENDING), or hint its queue. */
-void start_done(struct durable *d, const struct start_row *row);
+/* A row of ours is committed: run it here (PENDING), or hint its queue. It waits only when the row
+ * cannot run here after all: then it goes back to a queue. */
+CO void start_done(struct durable *d, const struct start_row *row);
 
 /* --- park.c, unpark.c, clock.c: waiting and waking --- */
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
-#include "durable/durable_int.h"
+#include "durable/queue_int.h"
 
 #define PRIORITY_MAX 2147483647 /* of the column */
 #define SETTLE_MAX   100        /* rounds of insert and look, when the other row comes and goes */
@@ -243,7 +243,8 @@ static int check_start(struct durable *d, const struct durable_start *s,
         return r;
     if (s->priority < 0 || s->priority > PRIORITY_MAX)
         return bad(ret, DURABLE_E_PRIORITY, ERR_INVALID, e, "a priority is 0 to 2147483647");
-    if (s->delay_ms > INT64_MAX / 4 || s->timeout_ms > INT64_MAX / 4 || s->deadline_ms < 0)
+    if (s->delay_ms > INT64_MAX / 4 || s->timeout_ms > INT64_MAX / 4 || s->deadline_ms < 0 ||
+        s->deadline_ms > INT64_MAX / 2)
         return err_set(e, ERR_INVALID, "a delay, timeout or deadline is out of range");
     return check_queue(d, s, e);
 }
@@ -391,7 +392,40 @@ CO int start_settle(struct durable *d, const struct start_row *row,
 
 /* Ours */
 
-void start_done(struct durable *d, const struct start_row *row)
+/* It cannot run here, or not any more: back to a queue, as if it had not begun. */
+static CO int give_back(struct durable *d, const struct start_row *row, struct err *e)
+{
+    AUTO(buf_done) struct buf ids;
+    int r;
+
+    buf_init(&ids, 4 * KIB); /* an id and a token */
+    r = buf_add_z(&ids, "[[", e);
+    if (r == 0)
+        r = json_write_str(&ids, row->id, e);
+    if (r == 0)
+        r = buf_printf(&ids, e, ",\"" STR_FMT "\"]]", STR_ARG(row->token));
+    return r < 0 ? r : release_rows(d, buf_str(&ids), 1, e);
+}
+
+/* Nothing begins in an engine that stops, though its start was on its way before. */
+static CO void begin(struct durable *d, const struct start_row *row, const struct claimed *c)
+{
+    struct err e;
+    int r;
+
+    if (d->running && !d->stopping) {
+        if (run_begin(d, c, &e) == 0)
+            return;
+        log_warn("a started workflow cannot begin and is queued", "workflow", LOG_SLICE(row->id),
+                 "error", LOG_ERR(&e));
+    }
+    r = give_back(d, row, &e);
+    if (r < 0) /* whoever finds that it does not run */
+        log_warn("a started workflow waits for the next sweep or start", "workflow",
+                 LOG_SLICE(row->id), "error", LOG_ERR(&e));
+}
+
+CO void start_done(struct durable *d, const struct start_row *row)
 {
     struct claimed c = {
         .id = row->id,
@@ -406,12 +440,9 @@ void start_done(struct durable *d, const struct start_row *row)
         .deadline_ms = row->deadline_ms,
         .created_ms = row->created_ms,
     };
-    struct err e;
 
     if (row->status == DURABLE_PENDING) {
-        if (run_begin(d, &c, &e) < 0) /* the sweep finds a row of ours that does not run */
-            log_warn("a started workflow waits for the sweep", "workflow", LOG_SLICE(row->id),
-                     "error", LOG_ERR(&e));
+        begin(d, row, &c);
     } else if (row->status == DURABLE_DELAYED) {
         sweep_due(d, row->delay_until_ms);
     } else {
