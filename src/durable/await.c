@@ -22,6 +22,13 @@ struct outcome {
     struct value value; /* output or error, as it is stored; not found: NULL */
 };
 
+struct awaiting {
+    struct wait wait;
+    struct outcome it;
+    bool looking; /* the store's thread has `it` */
+    bool told;    /* by the run itself; nothing is to be looked at */
+};
+
 static void outcome_init(struct outcome *it, struct str id)
 {
     *it = (struct outcome){ .id = id };
@@ -103,34 +110,79 @@ int check_id(struct str id, struct err *e)
     return check_key(id, "the id of the workflow", e);
 }
 
+static void await_done_auto(struct awaiting *a)
+{
+    wait_done(&a->wait);
+    buf_done(&a->it.value.text);
+}
+
+static void on_ended(struct wait *wait, const struct run_outcome *outcome)
+{
+    struct awaiting *a = container_of(wait, struct awaiting, wait);
+    struct str text = outcome->status == DURABLE_SUCCESS ? outcome->output : outcome->error;
+    struct value *value = &a->it.value;
+
+    if (a->looking) /* and then again, because it is woken */
+        return;
+    a->it.status = outcome->status;
+    a->it.known = true;
+    value->format = outcome->format;
+    value->found = text.p != NULL;
+    buf_clear(&value->text);
+    a->told = !text.p || buf_add_str(&value->text, text, NULL) == 0;
+}
+
+static CO int look(struct durable *d, struct awaiting *a, struct err *e)
+{
+    int r;
+
+    a->looking = true;
+    r = store_read(d->store, outcome_body, &a->it, e);
+    a->looking = false;
+    return r;
+}
+
+/* Until it has ended, or is unknown. What runs here tells of its end, so it is not looked at. */
+static CO int await_end(struct durable *d, struct awaiting *a, struct err *e)
+{
+    const struct workflow *w = run_find(d, a->it.id);
+    int r = 0;
+
+    if (w && w->end == RUN_GOES && now_ms() < a->wait.deadline)
+        r = wait_round(d, NULL, &a->wait, e);
+    while (r == 0 && !a->told) {
+        r = look(d, a, e);
+        if (r < 0 || outcome_over(&a->it))
+            break;
+        r = wait_round(d, NULL, &a->wait, e);
+    }
+    return a->told ? 0 : r;
+}
+
 CO int durable_await(struct durable *d, struct str id, uint64_t deadline_ms,
                      enum durable_status *ret, struct buf *out, struct err *e)
 {
-    AUTO(wait_done)
-    struct wait wait = { .kind = WAIT_RESULT, .workflow = id, .deadline = deadline_ms };
-    AUTO(outcome_done) struct outcome it;
+    AUTO(await_done)
+    struct awaiting a = {
+        .wait = { .kind = WAIT_RESULT, .workflow = id, .deadline = deadline_ms, .ended = on_ended }
+    };
     int r;
 
-    outcome_init(&it, id);
+    outcome_init(&a.it, id);
     r = check_id(id, e);
     if (r < 0)
         return r;
-    wait_begin(d, &wait);
-    do {
-        r = store_read(d->store, outcome_body, &it, e);
-        if (r < 0 || outcome_over(&it))
-            break;
-        r = wait_round(d, NULL, &wait, e);
-    } while (r == 0);
+    wait_begin(d, &a.wait);
+    r = await_end(d, &a, e);
     if (r == WAIT_TIMEOUT)
         return err_set(e, ERR_TIMEOUT, "'" STR_FMT "' has not ended yet", STR_ARG(id));
     if (r < 0)
         return r;
-    if (!it.known)
+    if (!a.it.known)
         return unknown(id, e);
-    r = out ? outcome_write(&it, out, e) : 0;
+    r = out ? outcome_write(&a.it, out, e) : 0;
     if (r == 0)
-        *ret = it.status;
+        *ret = a.it.status;
     return r;
 }
 

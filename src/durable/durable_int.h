@@ -320,6 +320,17 @@ void wake_heard(struct durable *d, enum wait_kind kind, struct str workflow, str
 
 void waiters_free(struct durable *d); /* when nobody waits any more */
 
+/* How a run ended, as it is stored: output or error, each {0} for NULL. Lent for the call. */
+struct run_outcome {
+    enum durable_status status;
+    enum wire_format format;
+    struct str output, error;
+};
+
+/* The workflow's end is committed: hands it to those who wait for it here (wait.ended). They are
+ * not woken by this. Never waits. */
+void wait_told(struct durable *d, struct str workflow, const struct run_outcome *outcome);
+
 /*
  * A wait: begun before the first look at the database, so that nothing written after the look is
  * missed, then wait_round() and a look in turns. Lives on the waiting fiber's stack.
@@ -335,6 +346,9 @@ struct wait {
     struct fiber *fiber;
     uint64_t since; /* mono: of the first round */
     bool woken, parked;
+    /* RESULT: takes an end that a run of this process has committed, right before its wake, so that
+     * nobody asks the database for what was just written there; NULL. */
+    void (*ended)(struct wait *wait, const struct run_outcome *outcome);
 };
 void wait_begin(struct durable *d, struct wait *wait);
 void wait_done(struct wait *wait); /* also when it was not begun */

@@ -105,6 +105,36 @@ ENGINE_TEST(a_stop_gives_the_workflow_back_and_the_next_engine_replays_it, steps
     return 0;
 }
 
+#define NOT_OURS \
+    "UPDATE dbos.workflow_status SET status = 'SUCCESS', owner_xid = NULL, output = '{\"n\":3}'" \
+    " WHERE workflow_uuid = ?1"
+
+/* The answer of an await is what is in the database, told by the run here or read there. */
+ENGINE_TEST(who_awaits_a_run_gets_what_it_wrote_or_what_another_wrote_instead, steps_type)
+{
+    AUTO(buf_done) struct buf out;
+    enum durable_status status;
+
+    buf_init(&out, 1 * KIB);
+    begin(true);
+    CO_CHECK(starts(f, "two_steps", "v"));
+    for (int i = 0; i < 2; i++) { /* while it runs, and when nothing of it is in memory */
+        buf_clear(&out);
+        CO_CHECK(durable_await(f->d, STR("v"), deadline_in(PATIENCE_MS), &status, &out, e) == 0);
+        CO_CHECK(status == DURABLE_SUCCESS && str_eq_z(buf_str(&out), "{\"n\":1}"));
+        CO_CHECK(row_is(f, OUTPUT, "v", "{\"n\":1}"));
+    }
+    begin(false);
+    CO_CHECK(starts(f, "two_steps", "w"));
+    CO_CHECK(at_gate(1));
+    CO_CHECK(sql_run(f, NOT_OURS, "w", NULL, e) == 0);
+    buf_clear(&out);
+    CO_CHECK(durable_await(f->d, STR("w"), deadline_in(PATIENCE_MS), &status, &out, e) == 0);
+    CO_CHECK(status == DURABLE_SUCCESS && str_eq_z(buf_str(&out), "{\"n\":3}"));
+    CO_CHECK(f->d->n_live == 0 && row_is(f, OUTPUT, "w", "(none)"));
+    return 0;
+}
+
 /* Somebody else took it, as a recovery does, while it is inside of a step. */
 ENGINE_TEST(who_lost_the_workflow_writes_nothing_and_the_new_owner_runs_it, steps_type)
 {

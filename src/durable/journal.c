@@ -254,6 +254,10 @@ CO int journal_finish(struct workflow *w, enum durable_status status, struct str
         .error = error,
         .bytes = ENTRY_BYTES + 2 * (output.n + error.n),
     };
+    const struct run_outcome outcome = { status, w->format, output, error };
+    int r = ride(&w->d->journal->lanes[LANE_FINISH], &entry, e);
 
-    return ended_instead(w, ride(&w->d->journal->lanes[LANE_FINISH], &entry, e), e);
+    if (r == JOURNAL_OK)
+        wait_told(w->d, str_of(w->id), &outcome);
+    return ended_instead(w, r, e);
 }

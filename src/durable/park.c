@@ -124,6 +124,16 @@ unsigned wake_waiters(struct durable *d, enum wait_kind kind, struct str workflo
     return n;
 }
 
+void wait_told(struct durable *d, struct str workflow, const struct run_outcome *outcome)
+{
+    if (!d->waiters)
+        return;
+    for (struct wait *w = *bucket(d->waiters, WAIT_RESULT, workflow); w; w = w->next) {
+        if (w->kind == WAIT_RESULT && w->ended && str_eq(w->workflow, workflow))
+            w->ended(w, outcome);
+    }
+}
+
 void wake_all_waiters(struct durable *d)
 {
     if (!d->waiters)

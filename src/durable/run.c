@@ -222,13 +222,6 @@ static CO int finish_success(struct workflow *w, struct err *e)
     return r;
 }
 
-/* Everybody who waits for it, here, parked, or in another process. */
-static void tell_finished(struct workflow *w)
-{
-    wake_waiters(w->d, WAIT_RESULT, str_of(w->id), (struct str){ 0 });
-    notify_others(w->d, NOTIFY_RESULTS, str_of(w->id));
-}
-
 static CO void finish(struct workflow *w, int r, const struct err *why)
 {
     enum run_end end = w->end;
@@ -252,7 +245,7 @@ static CO void finish(struct workflow *w, int r, const struct err *why)
     else if (f == JOURNAL_LOST)
         metric_add(&durable_m_lost, 0, 1);
     else if (end != RUN_STOPPING)
-        tell_finished(w);
+        notify_others(w->d, NOTIFY_RESULTS, str_of(w->id));
 }
 
 /* The run */
@@ -291,6 +284,7 @@ static CO int run_main(void *arg, struct err *e)
     finish(w, r, &why);
     w->fiber = NULL;
     unlink_run(d, w);
+    wake_waiters(d, WAIT_RESULT, str_of(w->id), (struct str){ 0 }); /* however it ended */
     queue_left(d, w->queue, w->partition);
     run_free(w);
     return 0;
