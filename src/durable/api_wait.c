@@ -6,6 +6,7 @@
 #include <limits.h>
 
 #include "durable/api_int.h"
+#include "durable/wait_int.h"
 
 enum { STREAM_BATCH = 256, KEEP_ALIVE_MS = 15000 };
 
@@ -206,7 +207,9 @@ CO int api_stream(struct http_req *req, struct err *e)
             return err_wrap(e, "Last-Event-ID");
         offset = had + 1;
     }
-    r = find_workflow(req, &info, e);
+    r = check_key(req->args[1], "the key", e); /* while a refusal can be answered */
+    if (r == 0)
+        r = find_workflow(req, &info, e);
     if (r == 0)
         r = http_stream_begin(req, 200, "text/event-stream", e);
     return r < 0 ? r : follow(req, offset, query->follow, e);

@@ -9,8 +9,9 @@
 
 #include "durable/manage_int.h"
 
-#define LIST_LIMIT 1000
-#define LIST_BYTES (64 * MIB) /* of the inputs and outputs in one answer */
+#define LIST_LIMIT  1000
+#define STEPS_LIMIT 10000
+#define LIST_BYTES  (64 * MIB) /* of the inputs and outputs in one answer */
 
 /* clang-format off */
 /* Of w, at ?1; inputs when ?2 is 1, outputs when ?3 is. */
@@ -340,8 +341,8 @@ CO int durable_steps(struct durable *d, struct str id, int64_t from, unsigned li
 
     if (limit == 0)
         limit = 100;
-    if (limit > LIST_LIMIT && limit != UINT_MAX)
-        return err_set(e, ERR_LIMIT, "at most %d steps at once", LIST_LIMIT);
+    if (limit > STEPS_LIMIT && limit != UINT_MAX)
+        return err_set(e, ERR_LIMIT, "at most %d steps at once", STEPS_LIMIT);
     s.args[0] = SQL_STR(id);
     s.args[1] = SQL_INT(from);
     s.args[2] = SQL_INT(limit);

@@ -255,7 +255,7 @@ ENGINE_TEST(steps_are_listed_in_pages, types)
     CO_CHECK(steps[0].id == 3 && str_eq_z(steps[0].name, "second"));
     CO_CHECK(durable_steps(f->d, STR("nobody"), 0, 0, &a, &steps, &n, e) == 0 && n == 0);
     CO_CHECK(durable_steps(f->d, STR("o-1"), 0, UINT_MAX, &a, &steps, &n, e) == 0 && n == 6);
-    CO_CHECK(durable_steps(f->d, STR("o-1"), 0, 1001, &a, &steps, &n, e) == -ERR_LIMIT);
+    CO_CHECK(durable_steps(f->d, STR("o-1"), 0, 10001, &a, &steps, &n, e) == -ERR_LIMIT);
     arena_done(&a);
     return 0;
 }
