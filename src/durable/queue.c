@@ -17,6 +17,7 @@
 #define POLL_MS     1000
 #define POLL_MIN_MS 10
 #define POLL_MAX_MS 120000
+#define RETRY_MS    1000 /* after a claim that failed */
 
 /* --- definitions --- */
 
@@ -259,6 +260,8 @@ static CO int dispatch(void *arg, struct err *e)
             chore_note("claim", &q->failing, r, e);
         if (q->poked && r >= 0)
             continue;
+        if (r < 0 && wait > RETRY_MS) /* the hint that it answered will not come again */
+            wait = RETRY_MS;
         do
             r = fiber_park(deadline_in((long long)wait), e);
         while (r == 0 && !q->poked && !q->gone);
