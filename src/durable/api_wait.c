@@ -126,13 +126,13 @@ CO int api_event(struct http_req *req, struct err *e)
 
 /* --- streams --- */
 
-struct value {
+struct stream_value {
     int64_t offset;
     struct str json;
 };
 struct batch {
     struct arena *arena; /* of this batch alone: a stream may go on for days */
-    struct value *values;
+    struct stream_value *values;
     size_t n;
 };
 
@@ -142,7 +142,7 @@ static int keep_value(int64_t offset, struct str json, void *arg, struct err *e)
 
     if (b->n == STREAM_BATCH)
         return err_set(e, ERR_INTERNAL, "more stream values than were asked for");
-    b->values[b->n++] = (struct value){ offset, arena_str(b->arena, json) };
+    b->values[b->n++] = (struct stream_value){ offset, arena_str(b->arena, json) };
     return 0;
 }
 
