@@ -131,6 +131,9 @@ ENGINE_TEST(who_awaits_a_run_gets_what_it_wrote_or_what_another_wrote_instead, s
     buf_clear(&out);
     CO_CHECK(durable_await(f->d, STR("w"), deadline_in(PATIENCE_MS), &status, &out, e) == 0);
     CO_CHECK(status == DURABLE_SUCCESS && str_eq_z(buf_str(&out), "{\"n\":3}"));
+    seen.open = true;
+    for (int i = 0; i < 5000 && f->d->n_live > 0; i++)
+        CO_CHECK(fiber_sleep(2, e) == 0);
     CO_CHECK(f->d->n_live == 0 && row_is(f, OUTPUT, "w", "(none)"));
     return 0;
 }
