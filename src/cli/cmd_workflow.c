@@ -102,7 +102,7 @@ const char *value_text(struct cli *cli, const json_t *value)
         return text.p;
     for (n = CELL_MAX; n > 0 && ((unsigned char)text.p[n] & 0xc0) == 0x80; n--)
         ; /* not inside a character */
-    return arena_printf(&cli->arena, "%.*s…", (int)n, text.p);
+    return arena_printf(&cli->arena, "%.*s...", (int)n, text.p);
 }
 
 const char *cell(struct cli *cli, const json_t *object, const char *key)

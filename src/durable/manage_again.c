@@ -180,14 +180,16 @@ static int again_body(struct store_tx *tx, void *arg, struct err *e)
     if (durable_status_active(status)) {
         if (!rewind && !g->choose)
             return 0;
-        return err_set(e, ERR_CONFLICT, "the workflow is %s: it has not ended",
+        return err_set(e, ERR_CONFLICT,
+                       "the workflow is %s and has not ended: cancel it first, or wait",
                        durable_status_name(status));
     }
     if (g->choose)
         rewind = status == DURABLE_ERROR;
     if ((g->choose && status == DURABLE_SUCCESS) ||
         (!rewind && (status == DURABLE_SUCCESS || status == DURABLE_ERROR)))
-        return err_set(e, ERR_CONFLICT, "the workflow has ended with %s",
+        return err_set(e, ERR_CONFLICT,
+                       "the workflow has ended with %s: rewind runs it again, fork makes a new one",
                        durable_status_name(status));
     if (rewind)
         r = rewind_tx(tx, g, e);

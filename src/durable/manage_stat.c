@@ -323,7 +323,7 @@ static int queue_remove_body(struct store_tx *tx, void *arg, struct err *e)
     if (r == 0)
         r = store_run(tx, &sql_queue_remove, name, 1, NULL, NULL, e);
     if (r == 0 && store_changed(tx) == 0)
-        return err_set(e, ERR_NOT_FOUND, "there is no such queue");
+        return err_set(e, ERR_NOT_FOUND, "there is no queue '" STR_FMT "'", STR_ARG(name->s));
     return r;
 }
 

@@ -320,9 +320,13 @@ int start_prepare(struct durable *d, const struct durable_start *start, struct b
     if (r < 0)
         return r;
     type = type_find(d, str_of(start->name), opt(start->class_name));
-    if (!type && !start->queue.n)
-        return bad(ret_started, DURABLE_E_UNREGISTERED, ERR_INVALID, e,
-                   "no workflow of this name is registered here");
+    if (!type && !start->queue.n) {
+        ret_started->code = DURABLE_E_UNREGISTERED;
+        return err_set(
+            e, ERR_INVALID,
+            "no workflow '%.80s' is registered here; name a queue for it to run elsewhere",
+            start->name);
+    }
     r = wire_write_args(start->args, start->named, inputs, e);
     if (r < 0)
         return err_wrap(e, "arguments of '%s'", start->name);

@@ -27,6 +27,9 @@ int durable_status_parse(struct str name, enum durable_status *ret, struct err *
             return 0;
         }
     }
-    return err_set(e, ERR_INVALID, "'%.*s' is no status of a workflow",
-                   (int)(name.n < 60 ? name.n : 60), name.p);
+    return err_set(
+        e, ERR_INVALID,
+        "'%.*s' is no status of a workflow: ENQUEUED, DELAYED, PENDING, SUCCESS, ERROR, CANCELLED"
+        " or MAX_RECOVERY_ATTEMPTS_EXCEEDED",
+        (int)(name.n < 60 ? name.n : 60), name.p);
 }

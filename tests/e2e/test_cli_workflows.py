@@ -188,6 +188,26 @@ def test_wrong_usage_is_status_2(chela, arguments):
     assert done.returncode == USAGE, done.stderr
 
 
+def test_refusals_name_what_was_wrong_and_what_to_do(daemon, chela, make_agent):
+    name = daemon.register(make_agent(act.says("x" * 200)), unique("agent"))
+    done, queued = unique("id"), unique("id")
+    assert said(chela("workflow", "start", wf.CALL, "--arg", question(name), "--id", done, "--wait"))
+    assert said(chela("workflow", "start", "nobody's", "--queue=q-none", "--id", queued)) == queued
+    for arguments, words in (
+            (("workflow", "start", "nobody's"), ("'nobody's'", "queue")),
+            (("workflow", "resume", done), ("SUCCESS", "rewind", "fork")),
+            (("workflow", "retry", done), ("SUCCESS", "rewind", "fork")),
+            (("workflow", "rewind", queued), ("ENQUEUED", "cancel")),
+            (("workflow", "ls", "--status=gone"), ("GONE", "ENQUEUED", "MAX_RECOVERY")),
+            (("queue", "rm", "q-gone"), ("'q-gone'",))):
+        refused = chela(*arguments)
+        assert refused.returncode in (FAILED, NOT_FOUND), arguments
+        assert all(word in refused.stderr for word in words), refused.stderr
+    cut = row(said(chela("workflow", "steps", done)), "0")
+    assert cut.endswith("...") and "\\x" not in cut
+    assert said(chela("workflow", "cancel", queued)) == "cancelled 1"
+
+
 def test_without_a_daemon_it_is_status_4(tmp_path):
     for arguments in (("workflow", "ls"), ("queue", "ls"), ("schedule", "ls"), ("workflow", "stats")):
         assert chelad.run("chela", "--state", tmp_path, *arguments).returncode == NO_DAEMON
