@@ -174,6 +174,13 @@ static const char *list_path(struct cli *cli, const struct args *args)
     return path;
 }
 
+static bool is_enqueued(const json_t *workflow)
+{
+    const char *status = json_string_value(json_object_get(workflow, "status"));
+
+    return status && strcmp(status, "ENQUEUED") == 0;
+}
+
 /* What is odd about it, beside its status. */
 static const char *note(const json_t *workflow)
 {
@@ -181,6 +188,8 @@ static const char *note(const json_t *workflow)
         return "no process of its version";
     if (json_is_true(json_object_get(workflow, "parked")))
         return "parked";
+    if (json_is_false(json_object_get(workflow, "known")) && is_enqueued(workflow))
+        return "unknown to this daemon";
     return "";
 }
 

@@ -205,6 +205,8 @@ def test_refusals_name_what_was_wrong_and_what_to_do(daemon, chela, make_agent):
         assert all(word in refused.stderr for word in words), refused.stderr
     cut = row(said(chela("workflow", "steps", done)), "0")
     assert cut.endswith("...") and "\\x" not in cut
+    assert "unknown to this daemon" in row(said(chela("workflow", "ls")), queued)
+    assert "unknown" not in row(said(chela("workflow", "ls")), done)
     assert said(chela("workflow", "cancel", queued)) == "cancelled 1"
 
 
