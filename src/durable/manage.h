@@ -47,8 +47,8 @@ struct durable_step_info {
     struct str name, output, error, child, serialization;
     int64_t started_ms, completed_ms;
 };
-/* From the step `from` on; limit 0: 100, at most 10000, or UINT_MAX: all. None when there is no such
- * workflow. ERR_LIMIT: more than 64 MiB of results. */
+/* From the step `from` on; limit 0: 100, at most 10000, or UINT_MAX: all. None when there is no
+ * such workflow. ERR_LIMIT: more than 64 MiB of results. */
 CO int durable_steps(struct durable *d, struct str id, int64_t from, unsigned limit,
                      struct arena *a, struct durable_step_info **ret, size_t *ret_n, struct err *e)
     MUST_CHECK;
