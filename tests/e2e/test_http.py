@@ -173,7 +173,7 @@ def test_a_connection_that_says_nothing_is_closed(start):
         began = time.monotonic()
         connection.closed()
         assert connection.buffer == b"" or b" 408 " in connection.buffer
-        assert 0.2 < time.monotonic() - began < 3
+        assert 0.2 < time.monotonic() - began < 15
 
 
 def test_a_body_that_stalls_is_408(start):
