@@ -42,9 +42,10 @@ def install(build, source, manual, compiler, dest):
 def try_manual(dest, env):
     """The order is charged for in its first process, and shipped for good in both."""
     for arguments, want in ((["o-1", '"parcel 7"'], 'charged\n"shipped"\n'), (["o-1"], '"shipped"\n')):
-        have = subprocess.run([str(dest / "manual"), *arguments], cwd=dest, env=env, check=True, timeout=DEADLINE,
-                              capture_output=True, text=True).stdout
-        assert have == want, f"the manual's example printed {have!r}, want {want!r}"
+        ran = subprocess.run([str(dest / "manual"), *arguments], cwd=dest, env=env, timeout=DEADLINE,
+                             capture_output=True, text=True)
+        assert ran.returncode == 0, f"the manual's example ended with {ran.returncode}: {ran.stderr}"
+        assert ran.stdout == want, f"the manual's example printed {ran.stdout!r}, want {want!r}"
 
 
 def lines_wanted(ids, item):

@@ -127,6 +127,7 @@ CO int durable_child(struct workflow *w, const struct durable_start *start,
     AUTO(buf_done) struct buf inputs = { 0 };
     struct start_row row;
     struct child child = { .w = w, .row = &row };
+    struct flight flight;
     struct recorded rec;
     unsigned id;
     bool direct;
@@ -152,7 +153,9 @@ CO int durable_child(struct workflow *w, const struct durable_start *start,
                                     .completed_ms = wall_ms() };
     direct = row.status == DURABLE_PENDING;
     w->d->n_starting += direct; /* it has room, which nobody else may take */
+    flight_begin(w->d, &flight);
     r = child_start(w, &child, &own, ret, e);
+    flight_done(&flight);
     w->d->n_starting -= direct;
     return r;
 }

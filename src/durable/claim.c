@@ -571,6 +571,7 @@ static CO int claim_and_begin(struct queue *q, struct claim *c, struct claim_ret
                               struct err *e)
 {
     struct durable *d = q->d;
+    struct flight flight;
     AUTO(buf_done) struct buf crowded = { 0 };
     AUTO(buf_done) struct buf failed = { 0 };
     int r, gave;
@@ -578,7 +579,9 @@ static CO int claim_and_begin(struct queue *q, struct claim *c, struct claim_ret
     buf_init(&crowded, 16 * MIB);
     buf_init(&failed, 16 * MIB);
     d->queues->reserved += c->room;
+    flight_begin(d, &flight);
     r = claim(c, e);
+    flight_done(&flight); /* those that begin do so before anybody can look */
     d->queues->reserved -= c->room;
     if (r < 0)
         return r;

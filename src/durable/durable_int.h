@@ -435,6 +435,18 @@ CO int retain_chore(void *d, struct err *e);
 
 /* --- the engine --- */
 
+/*
+ * A write that makes rows ours, whose answer has yet to come: such a row is PENDING under us and
+ * does not run, and nobody may conclude anything from it. On its fiber's stack.
+ */
+struct flight {
+    struct flight *next, **link;
+    uint64_t since_ms;
+};
+void flight_begin(struct durable *d, struct flight *flight);
+void flight_done(struct flight *flight);
+bool flight_since(const struct durable *d, uint64_t ms); /* is one as old as that on its way? */
+
 struct durable {
     struct loop *loop;
     struct store *store;
@@ -453,7 +465,8 @@ struct durable {
     struct journal *journal;
     struct workflow *live;
     unsigned n_live, n_starting; /* runs, and direct starts on their way to be one */
-    struct workflow **by_id;     /* buckets */
+    struct flight *flights;
+    struct workflow **by_id; /* buckets */
     size_t n_buckets;
     struct fiber *drain;       /* who waits for n_live to be 0 */
     struct waiters *waiters;   /* park.c */

@@ -40,6 +40,10 @@ static const struct sql sql_oldest = {
     " WHERE destination_uuid = ?1 AND topic = ?2 AND consumed = FALSE"
     " ORDER BY created_at_epoch_ms, message_uuid LIMIT 1", NULL,
 };
+static const struct sql sql_recorded = {
+    "durable recv recorded",
+    "SELECT 1 FROM dbos.operation_outputs WHERE workflow_uuid = ?1 AND function_id = ?2", NULL,
+};
 static const struct sql sql_consume = {
     "durable recv consume",
     "UPDATE dbos.notifications SET consumed = TRUE, consumed_by_function_id = ?2"
@@ -326,6 +330,27 @@ static int take_oldest(struct store_tx *tx, struct take *take, struct err *e)
     return store_run(tx, &sql_oldest, of, LEN(of), oldest_row, take, e);
 }
 
+static int recorded_row(struct store_row *row, void *arg, struct err *e)
+{
+    (void)row;
+    (void)e;
+    *(bool *)arg = true;
+    return 0;
+}
+
+/*
+ * There is no message. When the answer to a commit was lost, that may be because we took it: then
+ * the record is there, and to wait for another would be to wait for ever.
+ */
+static int none_left(struct store_tx *tx, const struct take *take, struct err *e)
+{
+    const struct sql_arg args[] = { SQL_Z(take->w->id), SQL_INT(take->record.id) };
+    bool recorded = false;
+    int r = store_run(tx, &sql_recorded, args, LEN(args), recorded_row, &recorded, e);
+
+    return r < 0 ? r : recorded ? JOURNAL_TAKEN : TAKE_NONE;
+}
+
 static int take_body(struct store_tx *tx, void *arg, struct err *e)
 {
     struct take *take = arg;
@@ -339,7 +364,7 @@ static int take_body(struct store_tx *tx, void *arg, struct err *e)
     if (r != 0)
         return r;
     if (!take->found && !take->last)
-        return TAKE_NONE;
+        return none_left(tx, take, e);
     record.completed_ms = wall_ms();
     if (take->error.n) {
         record.error = buf_str(&take->error);

@@ -117,6 +117,7 @@ struct sweeper {
     int64_t offset; /* of the wall clock to the monotonic one, when recorded times were right */
     bool failing[LOOKS];
     bool said_blocked;
+    uint64_t looked_ms;       /* when our own rows were last looked at */
     struct arena suspects[2]; /* of the last look at our own rows, and of this one */
     struct str *suspect[2];   /* id and token in one text */
     size_t n_suspects[2];

@@ -37,13 +37,13 @@ static const struct sql sql_input = {
 };
 static const struct sql sql_by_id = {
     "durable by id",
-    "SELECT workflow_uuid, name, class_name, creator_xid FROM dbos.workflow_status"
-    " WHERE workflow_uuid = ?1",
+    "SELECT workflow_uuid, name, class_name, creator_xid, status = 'PENDING' AND"
+    " owner_xid = creator_xid FROM dbos.workflow_status WHERE workflow_uuid = ?1",
     NULL,
 };
 static const struct sql sql_by_dedup = {
     "durable by dedup id",
-    "SELECT workflow_uuid, name, class_name, creator_xid FROM dbos.workflow_status"
+    "SELECT workflow_uuid, name, class_name, creator_xid, FALSE FROM dbos.workflow_status"
     " WHERE queue_name = ?1 AND deduplication_id = ?2",
     NULL,
 };
@@ -64,7 +64,7 @@ static struct sql_arg number(int64_t n)
 struct holder { /* of the id or of the dedup id */
     char id[DURABLE_ID];
     bool found, named; /* named: of the same name and class */
-    bool ours;
+    bool ours, held;   /* held: as it was inserted, to be run by who did */
     const struct start_row *row;
 };
 
@@ -77,6 +77,7 @@ static int take_holder(struct store_row *row, void *arg, struct err *e)
     h->named = str_eq(row_str(row, 1), h->row->name) &&
                str_eq(row_str(row, 2), h->row->class_name) && id.n < sizeof(h->id);
     h->ours = str_eq(row_str(row, 3), h->row->token);
+    h->held = row_int(row, 4) != 0;
     fmt_z(h->id, sizeof(h->id), "%.*s", (int)(id.n < sizeof(h->id) ? id.n : 0), id.p);
     return 0;
 }
@@ -145,8 +146,8 @@ int start_tx(struct store_tx *tx, const struct start_row *row, struct err *e)
     r = look_by_id(tx, &h, e);
     if (r < 0)
         return r;
-    if (h.found)
-        return h.ours ? JOURNAL_OK : JOURNAL_TAKEN;
+    if (h.found) /* sent again: a row that others have taken up meanwhile is not ours to run */
+        return h.ours && (h.held || row->status != DURABLE_PENDING) ? JOURNAL_OK : JOURNAL_TAKEN;
     return row->dedup_id.p ? START_DEDUP : JOURNAL_TAKEN;
 }
 
@@ -455,17 +456,19 @@ CO void start_done(struct durable *d, const struct start_row *row)
     }
 }
 
+/* *ret_ours: it is ours to begin. */
 static CO int insert(struct durable *d, const struct start_row *row,
-                     const struct durable_start *start, struct durable_started *ret, struct err *e)
+                     const struct durable_start *start, struct durable_started *ret, bool *ret_ours,
+                     struct err *e)
 {
     int r;
 
     for (int i = 0; i < SETTLE_MAX; i++) {
         r = journal_start(d, row, e);
-        if (r < 0)
+        *ret_ours = r == JOURNAL_OK;
+        if (r <= 0)
             return r;
-        if (r != JOURNAL_OK)
-            r = start_settle(d, row, start, r, ret, e);
+        r = start_settle(d, row, start, r, ret, e);
         if (r != START_AGAIN)
             return r;
     }
@@ -479,7 +482,8 @@ CO int durable_start(struct durable *d, const struct durable_start *start,
     struct durable_started started;
     struct arena a = { 0 };
     struct start_row row;
-    bool direct;
+    struct flight flight;
+    bool direct, ours = false;
     int r;
 
     buf_init(&inputs, d->conf.payload_max + KIB);
@@ -487,10 +491,12 @@ CO int durable_start(struct durable *d, const struct durable_start *start,
     if (r == 0) {
         direct = row.status == DURABLE_PENDING;
         d->n_starting += direct;
-        r = insert(d, &row, start, &started, e);
+        flight_begin(d, &flight);
+        r = insert(d, &row, start, &started, &ours, e);
         d->n_starting -= direct;
-        if (r == 0 && !started.existed)
+        if (r == 0 && ours)
             start_done(d, &row);
+        flight_done(&flight);
     }
     arena_done(&a);
     if (r == 0 || started.code)

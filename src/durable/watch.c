@@ -192,13 +192,40 @@ static void end_run(struct durable *d, const struct finding *f)
     run_end_now(w, f->cancelled ? RUN_CANCELLED : RUN_LOST);
 }
 
+void flight_begin(struct durable *d, struct flight *flight)
+{
+    *flight = (struct flight){ .next = d->flights, .link = &d->flights, .since_ms = now_ms() };
+    if (flight->next)
+        flight->next->link = &flight->next;
+    d->flights = flight;
+}
+
+void flight_done(struct flight *flight)
+{
+    *flight->link = flight->next;
+    if (flight->next)
+        flight->next->link = flight->link;
+}
+
+bool flight_since(const struct durable *d, uint64_t ms)
+{
+    const struct flight *oldest = d->flights; /* each is put before those that are older */
+
+    while (oldest && oldest->next)
+        oldest = oldest->next;
+    return oldest && oldest->since_ms <= ms;
+}
+
 /*
  * A cancel is acted upon at once. Everything else must be found twice: a run that just ends, parks
- * or is just being claimed looks the same for a moment.
+ * or is just being claimed looks the same for a moment. And a row is put back only when what was on
+ * its way at the first sight has arrived: a claim or start whose answer was lost is sent again and
+ * may yet begin it.
  */
-static CO int judge(struct durable *d, struct own *own, struct err *e)
+static CO int judge(struct durable *d, struct own *own, uint64_t seen_ms, struct err *e)
 {
     bool *chosen = arena_alloc(&own->arena, own->n + 1), any = false;
+    bool pending = flight_since(d, seen_ms);
 
     suspects_next(d->sweeper, own->n);
     for (size_t i = 0; i < own->n; i++) {
@@ -207,8 +234,8 @@ static CO int judge(struct durable *d, struct own *own, struct err *e)
         if (f->cancelled && !f->idle) {
             end_run(d, f);
         } else if (again(d->sweeper, f)) {
-            chosen[i] = f->idle;
-            any = any || f->idle;
+            chosen[i] = f->idle && !pending;
+            any = any || chosen[i];
             if (!f->idle)
                 end_run(d, f);
         }
@@ -220,6 +247,7 @@ CO int watch_own(struct durable *d, struct err *e)
 {
     AUTO(buf_done) struct buf live = { 0 };
     struct own own = { .d = d };
+    uint64_t last = d->sweeper->looked_ms;
     int r;
 
     buf_init(&live, 16 * MIB);
@@ -227,9 +255,10 @@ CO int watch_own(struct durable *d, struct err *e)
     if (r < 0)
         return r;
     own.live = buf_str(&live);
+    d->sweeper->looked_ms = now_ms();
     r = store_read(d->store, own_body, &own, e);
     if (r == 0)
-        r = judge(d, &own, e);
+        r = judge(d, &own, last, e);
     arena_done(&own.arena);
     return r;
 }

@@ -41,11 +41,12 @@ def test_two_engines_killed_at_random(world, kills, seed, capsys):
 
 def test_database_restarted_under_load(world, seed):
     rng = random.Random(seed)
-    jobs = random_jobs(rng, 120)
+    modes = ("immediate", "fast", "immediate", "immediate", "fast", "immediate")
+    jobs = random_jobs(rng, 40 * len(modes))
     host = world.host("--park", "50")
     assert host.wait_for("ready")
     waiting = list(jobs.items())
-    for mode in ("immediate", "fast", "immediate"):
+    for mode in modes:
         start_all(host, dict(waiting.pop() for _ in range(30)))
         time.sleep(rng.uniform(0.05, 0.4))
         world.cluster.stop(mode)

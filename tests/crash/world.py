@@ -126,8 +126,10 @@ class World:
             return [["" if v is None else str(v) for v in row] for row in db.execute(sql.replace("dbos.", ""))]
 
     def picture(self):
-        rows = self.rows("SELECT workflow_uuid, status, queue_name, executor_id, recovery_attempts, error"
-                         " FROM dbos.workflow_status WHERE status <> 'SUCCESS' LIMIT 20")
+        rows = self.rows("SELECT s.workflow_uuid, status, queue_name, executor_id, recovery_attempts, error,"
+                         " delay_until_epoch_ms, s.updated_at, p.kind, p.target, p.topic, p.since_ms"
+                         " FROM dbos.workflow_status s LEFT JOIN durable_parked p"
+                         " ON p.workflow_uuid = s.workflow_uuid WHERE status <> 'SUCCESS' LIMIT 20")
         log = (self.path / "host.log").read_text()[-3000:]
         return "not finished:\n" + "\n".join(map(str, rows)) + f"\nhosts said:\n{log}"
 
