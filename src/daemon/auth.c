@@ -13,7 +13,7 @@
 #include "base/secret.h"
 
 #define ALL_SCOPES \
-    (NEED_NONE | NEED_READ | NEED_BRIDGE | NEED_METRICS | NEED_ADMIN | NEED_WORKFLOWS)
+    (NEED_NONE | NEED_READ | NEED_BRIDGE | NEED_METRICS | NEED_ADMIN | NEED_WORKFLOWS | NEED_AGENTS)
 
 static bool token_configured(const struct settings *s)
 {
@@ -43,16 +43,15 @@ static bool token_is(struct str token, const char *secret)
                      (struct str){ (char *)want, sizeof(want) });
 }
 
-/* 0 and *ret filled when the token is one of ours. */
-static int identify(const struct auth *a, struct http_req *req, struct str token,
-                    struct http_identity *ret, struct err *e)
+int auth_token(const struct auth *a, struct str token, struct arena *arena,
+               struct http_identity *ret, struct err *e)
 {
     const struct settings *s = a->settings;
     const struct key_info *key = keys_check(a->keys, token);
 
     if (key) {
         *ret = (struct http_identity){
-            .name = arena_strdup(req->arena, key->name),
+            .name = arena_strdup(arena, key->name),
             .scopes = key->scopes | NEED_NONE,
             .admin = key->scopes & NEED_ADMIN,
         };
@@ -151,7 +150,7 @@ static int authenticate(struct http_req *req, const struct stream_addr *peer, vo
         return 0;
     }
     token = request_token(req);
-    if (token.n && identify(a, req, token, ret, e) == 0)
+    if (token.n && auth_token(a, token, req->arena, ret, e) == 0)
         return 0;
     /* On a fresh installation a wrong token is no worse than none: the originals' scripts send one.
      */

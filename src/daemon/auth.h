@@ -27,5 +27,10 @@ bool auth_required(const struct auth *a);
 /* Is a token configured or an API key made, so that a public address may be served? */
 bool auth_configured(const struct auth *a);
 
+/* Whose token is this? Texts in the arena; -ERR_UNAUTHORIZED. For tokens that come otherwise than
+ * in a header. */
+int auth_token(const struct auth *a, struct str token, struct arena *arena,
+               struct http_identity *ret, struct err *e) MUST_CHECK;
+
 /* http_server_ops whose arg is a. */
 struct http_server_ops auth_ops(struct auth *a);

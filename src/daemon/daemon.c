@@ -118,6 +118,37 @@ static int open_parts(struct daemon *d, struct err *e)
     return r;
 }
 
+static int who_sent(struct str token, struct arena *a, void *arg, struct http_identity *ret,
+                    struct err *e)
+{
+    const struct daemon *d = arg;
+
+    return auth_token(&d->auth, token, a, ret, e);
+}
+
+static bool token_needed(void *arg)
+{
+    const struct daemon *d = arg;
+
+    return auth_required(&d->auth);
+}
+
+static int make_swarm(struct daemon *d, struct err *e)
+{
+    const struct swarm_conf conf = {
+        .loop = d->loop,
+        .store = d->store,
+        .engine = d->workflows.engine,
+        .client = d->client,
+        .settings = &d->settings->swarm,
+        .state_dir = d->opt.dir->path,
+        .instance = d->opt.dir->instance,
+        .ops = { .authenticate = who_sent, .auth_required = token_needed, .arg = d },
+    };
+
+    return swarm_new(&conf, &d->swarm, e);
+}
+
 static CO int start_rooms(struct daemon *d, struct err *e)
 {
     int r;
@@ -137,8 +168,14 @@ static CO int start_rooms(struct daemon *d, struct err *e)
     if (r == 0)
         r = bridge_start(d->bridge, e);
     if (r == 0)
-        r = workflows_start(&d->workflows, d->loop, d->store, d->bridge, &d->settings->durable,
-                            d->opt.dir->instance, e);
+        r = workflows_new(&d->workflows, d->loop, d->store, d->bridge, &d->settings->durable,
+                          d->opt.dir->instance, e);
+    if (r == 0)
+        r = make_swarm(d, e);
+    if (r == 0)
+        r = workflows_run(&d->workflows, e);
+    if (r == 0)
+        r = swarm_start(d->swarm, e);
     return r;
 }
 
@@ -170,6 +207,8 @@ static void list_tables(struct daemon *d)
     t += BRIDGE_TABLES;
     durable_tables(d->workflows.engine, t);
     t += DURABLE_TABLES;
+    swarm_tables(d->swarm, t);
+    t += SWARM_TABLES;
     *t++ = (struct http_table){ "/", &d->dialect, system_routes, system_routes_len, d };
     *t++ = (struct http_table){ "/api/v1/keys", &dialect_plain, keys_routes, keys_routes_len,
                                 d->keys };
@@ -271,6 +310,8 @@ static CO void stop(struct daemon *d)
     struct err e;
 
     sd_notify_send("STOPPING=1");
+    if (d->swarm)
+        swarm_stop(d->swarm);
     if (fiber_spawn(d->loop, "stop workflows", stop_workflows, d, &workflows, &e) < 0)
         (void)stop_workflows(d, &e); /* it always returns 0 */
     if (d->server &&
@@ -284,6 +325,7 @@ static CO void stop(struct daemon *d)
         bridge_stop(d->bridge);
     http_server_free(d->server);
     workflows_done(&d->workflows);
+    swarm_free(d->swarm);
     bridge_free(d->bridge);
     keys_free(d->keys);
     http_client_free(d->client);
@@ -365,6 +407,7 @@ static void register_metrics(void)
     metric_register(store_metrics, store_metrics_len);
     metric_register(bridge_metrics, bridge_metrics_len);
     metric_register(durable_metrics, durable_metrics_len);
+    metric_register(swarm_metrics, swarm_metrics_len);
 }
 
 int daemon_run(const struct daemon_options *opt, struct err *e)

@@ -14,6 +14,7 @@
 #include "net/http_client.h"
 #include "net/http_server.h"
 #include "store/store.h"
+#include "swarm/swarm.h"
 
 struct daemon_options {
     struct settings *settings;
@@ -34,9 +35,10 @@ struct daemon {
     struct auth auth;
     struct bridge *bridge;
     struct workflows workflows;
+    struct swarm *swarm;
     struct http_dialect dialect; /* of the gateway's own routes and of unknown paths */
-    struct http_table tables[BRIDGE_TABLES + DURABLE_TABLES + 3];
-    const struct http_table *table_list[BRIDGE_TABLES + DURABLE_TABLES + 3];
+    struct http_table tables[BRIDGE_TABLES + DURABLE_TABLES + SWARM_TABLES + 3];
+    const struct http_table *table_list[BRIDGE_TABLES + DURABLE_TABLES + SWARM_TABLES + 3];
     struct http_server *server;
     struct tls_context *tls;
     struct fiber *flow; /* the fiber that is this daemon's life */

@@ -42,7 +42,7 @@ static const struct {
     unsigned bit;
 } scope_names[] = {
     { "admin", NEED_ADMIN },     { "bridge", NEED_BRIDGE },       { "read", NEED_READ },
-    { "metrics", NEED_METRICS }, { "workflows", NEED_WORKFLOWS },
+    { "metrics", NEED_METRICS }, { "workflows", NEED_WORKFLOWS }, { "agents", NEED_AGENTS },
 };
 
 struct keys *keys_new(struct store *store)
@@ -248,8 +248,10 @@ int key_scopes_parse(const struct shape_strs *names, unsigned *ret, struct err *
             if (strcmp(scope_names[j].name, names->v[i]) == 0)
                 bit = scope_names[j].bit;
         if (!bit)
-            return err_set(e, ERR_INVALID, "unknown scope '%s': use admin, bridge, read or metrics",
-                           names->v[i]);
+            return err_set(
+                e, ERR_INVALID,
+                "unknown scope '%s': use admin, agents, bridge, metrics, read or workflows",
+                names->v[i]);
         scopes |= bit;
     }
     if (!scopes)

@@ -46,7 +46,7 @@ CO int keys_create(struct keys *k, const char *name, unsigned scopes, int64_t ex
 /* ERR_NOT_FOUND: no key of that name. Refused from the moment this returns. */
 CO int keys_remove(struct keys *k, const char *name, struct err *e) MUST_CHECK;
 
-/* "admin", "bridge", "read", "metrics", "workflows" to bits and back; unknown names are
+/* "admin", "bridge", "read", "metrics", "workflows", "agents" to bits and back; unknown names are
  * ERR_INVALID. */
 int key_scopes_parse(const struct shape_strs *names, unsigned *ret, struct err *e) MUST_CHECK;
 struct shape_strs key_scopes_format(unsigned scopes, struct arena *a);

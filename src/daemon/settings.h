@@ -9,6 +9,7 @@
 #include "bridge/bridge.h"
 #include "durable/durable.h"
 #include "net/http_server.h"
+#include "swarm/swarm.h"
 
 struct settings {
     char *host;
@@ -28,6 +29,7 @@ struct settings {
     long long outbound_per_host;
     struct bridge_conf bridge;
     struct durable_settings durable;
+    struct swarm_settings swarm;
 };
 
 /* A conf over all tables, filling *into, which must outlive it. */

@@ -131,6 +131,7 @@ static int metrics(struct http_req *req, struct err *e)
     int r;
 
     bridge_gauges(d->bridge);
+    swarm_gauges(d->swarm);
     buf_init(&text, 1 * MIB);
     r = metric_print(&text, e);
     if (r == 0)

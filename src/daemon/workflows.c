@@ -24,18 +24,21 @@ static int offer(struct workflows *w, struct bridge *bridge, struct err *e)
     return r;
 }
 
-CO int workflows_start(struct workflows *w, struct loop *loop, struct store *store,
-                       struct bridge *bridge, const struct durable_settings *settings,
-                       const char *instance, struct err *e)
+int workflows_new(struct workflows *w, struct loop *loop, struct store *store,
+                  struct bridge *bridge, const struct durable_settings *settings,
+                  const char *instance, struct err *e)
 {
     const struct durable_conf conf = durable_conf_of(settings, instance);
     int r;
 
     w->engine = durable_new(loop, store, &conf);
     r = offer(w, bridge, e);
-    if (r == 0)
-        r = durable_run(w->engine, e);
     return r < 0 ? err_wrap(e, "workflows") : 0;
+}
+
+CO int workflows_run(struct workflows *w, struct err *e)
+{
+    return durable_run(w->engine, e) < 0 ? err_wrap(e, "workflows") : 0;
 }
 
 int workflows_serve(struct workflows *w, struct loop *loop, const struct auth *auth,

@@ -18,10 +18,11 @@ struct workflows {
     char address[64];           /* "127.0.0.1:3001"; "": off */
 };
 
-/* Make the engine with chelad's own workflows and run it. */
-CO int workflows_start(struct workflows *w, struct loop *loop, struct store *store,
-                       struct bridge *bridge, const struct durable_settings *settings,
-                       const char *instance, struct err *e) MUST_CHECK;
+/* Make the engine with chelad's own workflows; other rooms register theirs before it is run. */
+int workflows_new(struct workflows *w, struct loop *loop, struct store *store,
+                  struct bridge *bridge, const struct durable_settings *settings,
+                  const char *instance, struct err *e) MUST_CHECK;
+CO int workflows_run(struct workflows *w, struct err *e) MUST_CHECK;
 
 /* Serve the admin routes if the settings say so. */
 int workflows_serve(struct workflows *w, struct loop *loop, const struct auth *auth,

@@ -41,6 +41,7 @@ enum http_need {
     NEED_METRICS = 1 << 3,
     NEED_ADMIN = 1 << 4,
     NEED_WORKFLOWS = 1 << 5,
+    NEED_AGENTS = 1 << 6,
 };
 
 #define HTTP_ARGS_MAX 4
