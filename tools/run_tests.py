@@ -6,9 +6,11 @@
 
 Each suite is a row: its budget in minutes on 2 cores (on an idle machine; a suite that takes twice
 that fails), how it runs and is counted. Suites with a nightly budget alone are the long forms that `make nightly` adds.
-The budgets of `make test` add up to 25 minutes.
+The budgets of `make test` add up to 25 minutes; of suites that run side by side the longest counts.
 """
 import argparse
+import concurrent.futures
+import itertools
 import json
 import os
 import pathlib
@@ -23,9 +25,10 @@ PYTEST = ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-
 
 
 class Suite:
-    def __init__(self, name, budget, run, doc, nightly=None):
+    def __init__(self, name, budget, run, doc, nightly=None, waits=False):
         self.name, self.budget, self.run, self.doc = name, budget, run, doc
         self.nightly = nightly  # minutes; a suite with this and no budget runs at night alone
+        self.waits = waits  # more than it works: neighbours that do run at the same time
 
 
 def sh(command, env=None, log=None, timeout=None):
@@ -183,9 +186,10 @@ SUITES = [
     Suite("unit-asan", 4, unit_asan_suite, "the same under AddressSanitizer and UBSan"),
     Suite("e2e-sqlite", 3, e2e("sqlite"), "the real programs end to end, on SQLite"),
     Suite("e2e-postgres", 4, e2e("postgres"), "the same on a PostgreSQL that the tests start"),
-    Suite("dbos", 4, dbos_suite, "npm clients of DBOS, five versions, against the engine on PostgreSQL"),
-    Suite("crash-sqlite", 1, crash("sqlite", 40), "SIGKILL at every write and 40 times at random"),
-    Suite("crash-postgres", 2, crash("postgres", 40), "the same on PostgreSQL, two engines, a server that is restarted"),
+    Suite("dbos", 4, dbos_suite, "npm clients of DBOS, five versions, against the engine on PostgreSQL", waits=True),
+    Suite("crash-sqlite", 2, crash("sqlite", 40), "SIGKILL at every write and 40 times at random", waits=True),
+    Suite("crash-postgres", 3, crash("postgres", 40), "the same on PostgreSQL, two engines, a server that is restarted",
+          waits=True),
     Suite("crash-long", 0, crash("sqlite", 500), "five hundred kills at random, on SQLite", nightly=30),
     Suite("crash-long-pg", 0, crash("postgres", 500), "the same on PostgreSQL", nightly=60),
     Suite("order-long", 0, order_suite, "the example order program, killed five hundred times", nightly=30),
@@ -205,10 +209,24 @@ def run_suite(run, suite):
     start = time.monotonic()
     passed, failed, text = suite.run(run, 2 * budget * 60)
     took = time.monotonic() - start
-    if failed:
-        print("\n".join("    " + line for line in text.splitlines()[-60:]))
-    print(f"   {suite.name}: {passed} passed, {failed} failed, {took:.0f} s", flush=True)
+    lines = [f"    {line}" for line in text.splitlines()[-60:]] if failed else []
+    print("\n".join([*lines, f"   {suite.name}: {passed} passed, {failed} failed, {took:.0f} s"]), flush=True)
     return passed, failed
+
+
+def run_together(run, suites):
+    """Passed and failed of suites of which all wait, or of one that works."""
+    with concurrent.futures.ThreadPoolExecutor(len(suites)) as pool:
+        counts = list(pool.map(lambda suite: run_suite(run, suite), suites))
+    return sum(passed for passed, _ in counts), sum(failed for _, failed in counts)
+
+
+def chosen(args, suite):
+    if args.suites and suite.name not in args.suites:
+        return False
+    if not suite.budget and not (args.nightly or args.suites):
+        return False
+    return not (args.asan and suite.name in ("clang", "lint", "docs", "unit-asan"))
 
 
 def main():
@@ -230,16 +248,13 @@ def main():
     run = Run(args)
     run.setup()
     passed = failed = 0
-    for suite in SUITES:
-        if args.suites and suite.name not in args.suites:
-            continue
-        if not suite.budget and not (args.nightly or args.suites):
-            continue
-        if args.asan and suite.name in ("clang", "lint", "docs", "unit-asan"):
-            continue
-        more_passed, more_failed = run_suite(run, suite)
+    suites = [suite for suite in SUITES if chosen(args, suite)]
+    numbered = list(enumerate(suites))
+    for _, group in itertools.groupby(numbered, lambda it: "together" if it[1].waits else it[0]):
+        together = [suite for _, suite in group]
+        more_passed, more_failed = run_together(run, together)
         passed, failed = passed + more_passed, failed + more_failed
-        if suite.name == "compile" and more_failed:
+        if together[0].name == "compile" and more_failed:
             break
     print(f"{passed} passed, {failed} failed")
     return 1 if failed or not passed else 0
