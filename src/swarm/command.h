@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "swarm/command_parse.h"
 #include "swarm/swarm_int.h"
 
 struct command;
@@ -13,17 +14,6 @@ int command_new(struct swarm *s, struct command **ret, struct err *e) MUST_CHECK
 CO int command_start(struct command *c, struct err *e) MUST_CHECK;
 CO void command_stop(struct command *c);
 void command_free(struct command *c);
-
-enum command_kind { CMD_WORK, CMD_STATUS, CMD_STOP, CMD_LIST, CMD_HELP, CMD_KINDS };
-extern const char *const command_names[CMD_KINDS]; /* "work_on_issue" ... */
-
-struct command_parsed { /* raw is lent from the text parsed */
-    enum command_kind kind;
-    struct str raw;
-    int64_t issue; /* 0: none */
-};
-/* ERR_INVALID with the original's texts. Pure. */
-int command_parse(struct str text, struct command_parsed *ret, struct err *e) MUST_CHECK;
 
 struct command_in {
     struct str id, from, text,

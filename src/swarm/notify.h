@@ -29,6 +29,7 @@ enum notify_event {
     NOTIFY_ERROR,
     NOTIFY_EVENTS,
 };
+extern const char *const notify_event_names[NOTIFY_EVENTS]; /* "agent_spawned" ... */
 struct notification {
     enum notify_event event;
     int64_t issue;
