@@ -9,8 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/strmap.h"
 #include "bridge/adapter.h"
-#include "bridge/strmap.h"
 #include "bridge/tracker.h"
 
 enum { AGENT_NAME_MAX = 512, AGENT_FALLBACKS_MAX = 64 };

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "base/fiber.h"
-#include "bridge/strmap.h"
+#include "base/strmap.h"
 
 struct lane {
     struct strmap_node node;

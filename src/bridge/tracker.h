@@ -5,8 +5,8 @@
  */
 #pragma once
 
+#include "base/strmap.h"
 #include "bridge/health.h"
-#include "bridge/strmap.h"
 
 struct error_metric {
     int64_t count, first_us, last_us; /* wall clock; 0: never */

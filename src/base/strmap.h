@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bridge/strmap.h — a hash map from text to structs that embed a strmap_node. Keys are chosen by
+ * base/strmap.h — a hash map from text to structs that embed a strmap_node. Keys are chosen by
  * clients, so the hash is SipHash-1-3 under a random key of the map.
  */
 #pragma once

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* bridge/strmap.c — chained buckets, doubled when as many nodes as slots are in. */
-#include "bridge/strmap.h"
+/* base/strmap.c — chained buckets, doubled when as many nodes as slots are in. */
+#include "base/strmap.h"
 
 #include <assert.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* bridge/strmap_test.c — adding, finding, removing, growing. */
-#include "bridge/strmap.h"
+/* base/strmap_test.c — adding, finding, removing, growing. */
+#include "base/strmap.h"
 
 #include "test.h"
 
