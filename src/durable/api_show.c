@@ -141,6 +141,16 @@ json_t *error_json(struct str text, struct str serialization, struct arena *a)
     return j;
 }
 
+json_t *durable_info_output(const struct durable_info *info, struct arena *a)
+{
+    return value_json(info->output, info->serialization, a);
+}
+
+json_t *durable_info_error(const struct durable_info *info, struct arena *a)
+{
+    return error_json(info->error, info->serialization, a);
+}
+
 static void show_values(const struct durable_info *info, struct workflow_out *out, struct arena *a)
 {
     enum wire_format format = wire_format_of(info->serialization);

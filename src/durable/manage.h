@@ -42,6 +42,11 @@ CO int durable_list(struct durable *d, const struct durable_filter *f, struct ar
 CO int durable_get(struct durable *d, struct str id, struct arena *a, struct durable_info *ret,
                    struct err *e) MUST_CHECK; /* with input and output; ERR_NOT_FOUND */
 
+/* What an ended workflow has left, as JSON: the output, or the error as {"name","message","code"?,
+ * "data"?}. NULL: none, or a text that we cannot read. Belongs to the arena. */
+json_t *durable_info_output(const struct durable_info *info, struct arena *a);
+json_t *durable_info_error(const struct durable_info *info, struct arena *a);
+
 struct durable_step_info {
     int64_t id;
     struct str name, output, error, child, serialization;
