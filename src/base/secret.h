@@ -43,3 +43,11 @@ int secret_key_file(const char *path, unsigned char out[SECRET_KEY], struct err 
 
 /* A key from a passphrase setting: 64 hex digits are taken as they are, else scrypt of the text. */
 int secret_key_of(struct str text, unsigned char out[SECRET_KEY], struct err *e) MUST_CHECK;
+
+/* Ed25519 (RFC 8032). A private key is its seed: any 32 random bytes. */
+#define SECRET_SIGNATURE 64
+void ed25519_public(const unsigned char key[SECRET_KEY], unsigned char out[SECRET_KEY]);
+void ed25519_sign(const unsigned char key[SECRET_KEY], struct str text,
+                  unsigned char out[SECRET_SIGNATURE]);
+bool ed25519_verify(const unsigned char public[SECRET_KEY], struct str text,
+                    const unsigned char signature[SECRET_SIGNATURE]);

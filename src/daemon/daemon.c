@@ -16,6 +16,7 @@
 #include "base/metric.h"
 #include "base/offload.h"
 #include "daemon/sd_notify.h"
+#include "openclaw/openclaw.h"
 
 #define PING_MS       1000 /* how old the answer of /health may be */
 #define LISTEN_QUEUE  1024
@@ -408,6 +409,7 @@ static void register_metrics(void)
     metric_register(bridge_metrics, bridge_metrics_len);
     metric_register(durable_metrics, durable_metrics_len);
     metric_register(swarm_metrics, swarm_metrics_len);
+    metric_register(oc_metrics, oc_metrics_len);
 }
 
 int daemon_run(const struct daemon_options *opt, struct err *e)

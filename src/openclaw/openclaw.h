@@ -70,7 +70,8 @@ int oc_start(struct oc_client *c, struct err *e) MUST_CHECK;
 CO void oc_stop(struct oc_client *c); /* closes, fails what is pending, waits for the fiber */
 void oc_free(struct oc_client *c);    /* stopped; NULL is fine */
 
-/* Wait until connected: 0, or ERR_TIMEOUT with the reason of the last failure. */
+/* Wait until connected and, where that was asked for, subscribed: 0, or ERR_TIMEOUT with the reason
+ * of the last failure. */
 CO int oc_wait(struct oc_client *c, uint64_t deadline_ms, struct err *e) MUST_CHECK;
 
 /*
@@ -84,6 +85,10 @@ CO int oc_request(struct oc_client *c, const char *method, const json_t *params,
                   uint64_t deadline_ms, json_t **ret, struct err *e) MUST_CHECK;
 
 /*
+ * oc_turn() and oc_post() wait for a connection that is being made, until their deadline (0 or
+ * DEADLINE_NONE: conf.request_ms), but fail at once while the peer refuses us or the breaker is
+ * open. Against a peer that speaks our own gateway's protocol both are "agent.send".
+ *
  * Have an agent take a turn in a session and wait for its reply: the texts of the answer joined by
  * newlines. key: the peer runs one turn for it, however often it is sent. Sent again after a loss
  * until the deadline, with the same key. deliver: the reply also goes out through the session's
@@ -107,7 +112,8 @@ struct oc_post {
 CO int oc_post(struct oc_client *c, const struct oc_post *post, uint64_t deadline_ms,
                struct arena *a, const char **ret_id, struct err *e) MUST_CHECK;
 
-/* Add a line to the history that oc_status() shows. status: "success", "failed" or "pending". */
+/* A line of the history. command: "agent_turn" or "send_message"; status: "success", "failed" or
+ * "pending". */
 struct oc_command {
     const char *command, *status;
     char session[128], message[256]; /* shortened */
