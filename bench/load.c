@@ -24,13 +24,11 @@
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "histogram.h"
+
 enum {
-    SUB_BITS = 6,
-    SUB = 1 << SUB_BITS,
-    BUCKETS = 64 * SUB,
     ANSWER_MAX = 256 << 10,
     REQUEST_MAX = 1024,
     EVENTS = 256,
@@ -60,9 +58,8 @@ struct load {
     int epoll;
     bool stopping;
     uint64_t begin_ns, from_ns, until_ns;
-    uint64_t started, waiting, in_window, all, errors, by_kind[KIND_N];
-    uint64_t sum_ns, max_ns;
-    uint64_t histogram[BUCKETS];
+    uint64_t started, waiting, all, errors, by_kind[KIND_N];
+    struct histogram window;
     struct caller *callers;
     struct caller **idle; /* paced callers waiting for their turn: a ring of n_callers */
     unsigned first_idle, n_idle;
@@ -82,47 +79,6 @@ static void die(const char *what)
 {
     perror(what);
     exit(1);
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-static unsigned bucket_of(uint64_t ns)
-{
-    unsigned shift;
-
-    if (ns < SUB)
-        return (unsigned)ns;
-    shift = 63u - (unsigned)__builtin_clzll(ns) - SUB_BITS;
-    return ((shift + 1) << SUB_BITS) + (unsigned)((ns >> shift) & (SUB - 1));
-}
-
-/* The middle of a bucket. */
-static double bucket_ns(unsigned bucket)
-{
-    unsigned octave = bucket >> SUB_BITS;
-    double low = (double)(bucket & (SUB - 1)) + (octave ? SUB : 0);
-    double width = octave ? (double)(1ull << (octave - 1)) : 1.0;
-
-    return octave ? (low + 0.5) * width : low;
-}
-
-static double percentile_us(const struct load *load, double part)
-{
-    uint64_t want = (uint64_t)((double)load->in_window * part);
-    uint64_t seen = 0;
-
-    for (unsigned i = 0; i < BUCKETS; i++) {
-        seen += load->histogram[i];
-        if (seen > want)
-            return bucket_ns(i) / 1000.0;
-    }
-    return (double)load->max_ns / 1000.0;
 }
 
 static void request_make(const struct load *load, struct caller *c, const char *method,
@@ -309,7 +265,6 @@ static bool answer_right(const struct caller *c, const char *body)
 static void answer_count(struct load *load, const struct caller *c, const char *body)
 {
     uint64_t now = now_ns();
-    uint64_t took = now - c->sent_ns;
 
     load->all++;
     load->by_kind[c->kind]++;
@@ -317,11 +272,7 @@ static void answer_count(struct load *load, const struct caller *c, const char *
         note_error(load, c, "wrong answer");
     if (now < load->from_ns || now >= load->until_ns)
         return;
-    load->in_window++;
-    load->sum_ns += took;
-    load->histogram[bucket_of(took)]++;
-    if (took > load->max_ns)
-        load->max_ns = took;
+    histogram_add(&load->window, now - c->sent_ns);
 }
 
 /* A server may close a connection that was idle between paced calls: that is no error. */
@@ -401,15 +352,16 @@ static void load_print(const struct load *load)
 {
     double until_s = (double)(now_ns() - load->begin_ns) / 1e9 - load->warmup_s;
     double window_s = until_s < load->seconds ? until_s : load->seconds;
-    double n = load->in_window ? (double)load->in_window : 1.0;
+    const struct histogram *h = &load->window;
+    double n = h->n ? (double)h->n : 1.0;
 
     printf("{\"callers\":%u,\"seconds\":%.3f,\"calls\":%lu,\"calls_all\":%lu,\"errors\":%lu,"
            "\"calls_per_s\":%.1f,\"mean_us\":%.1f,\"p50_us\":%.1f,\"p90_us\":%.1f,"
            "\"p99_us\":%.1f,\"max_us\":%.1f,",
-           load->n_callers, window_s, (unsigned long)load->in_window, (unsigned long)load->all,
-           (unsigned long)load->errors, (double)load->in_window / window_s,
-           (double)load->sum_ns / n / 1000.0, percentile_us(load, 0.50), percentile_us(load, 0.90),
-           percentile_us(load, 0.99), (double)load->max_ns / 1000.0);
+           load->n_callers, window_s, (unsigned long)h->n, (unsigned long)load->all,
+           (unsigned long)load->errors, (double)h->n / window_s, (double)h->sum_ns / n / 1000.0,
+           histogram_us(h, 0.50), histogram_us(h, 0.90), histogram_us(h, 0.99),
+           (double)h->max_ns / 1000.0);
     for (unsigned i = 0; i < KIND_N; i++)
         printf("\"n_%s\":%lu,", kind_name[i], (unsigned long)load->by_kind[i]);
     printf("\"first_error\":\"");

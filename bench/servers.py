@@ -116,7 +116,6 @@ class Bench:
         self.binaries, self.dir, self.pin = pathlib.Path(binaries), pathlib.Path(directory), pin
         self.stack = contextlib.ExitStack()
         self.echo_agent = self.tool("echo_agent")
-        self.load_tool = self.tool("load")
 
     def tool(self, name):
         """Our instrument as the build left it, or compiled here when the binaries came alone."""
@@ -124,7 +123,10 @@ class Bench:
         if built.exists():
             return built
         made = self.dir / name
-        subprocess.run(["cc", "-O2", "-D_GNU_SOURCE", "-o", made, HERE / f"{name}.c"], check=True)
+        if made.exists():
+            return made
+        subprocess.run(["cc", "-O2", "-D_GNU_SOURCE", "-o", made, *HERE.glob(f"{name}*.c")],
+                       check=True)
         return made
 
     def spawn(self, argv, cpu=1, log=None, **more):
@@ -192,8 +194,11 @@ class Bench:
         return wait_for_port(self.keep(Server("fastapi", process, port)))
 
     def load(self, port, **options):
-        """Run the load generator to its end; what it saw, as a dict."""
-        argv = [self.load_tool, "--port", port]
+        return self.run_load("load", port=port, **options)
+
+    def run_load(self, tool, **options):
+        """Run a load generator to its end; what it saw, as a dict."""
+        argv = [self.tool(tool)]
         for name, value in options.items():
             argv += [f"--{name}", value]
         process = self.spawn(argv, cpu=0, stdout=subprocess.PIPE)
