@@ -144,6 +144,7 @@ static int make_swarm(struct daemon *d, struct err *e)
         .settings = &d->settings->swarm,
         .state_dir = d->opt.dir->path,
         .instance = d->opt.dir->instance,
+        .port = (unsigned)d->settings->port,
         .ops = { .authenticate = who_sent, .auth_required = token_needed, .arg = d },
     };
 

@@ -77,6 +77,7 @@ struct swarm_conf {
     const struct swarm_settings *settings; /* lent; live ones change under us */
     const char *state_dir;                 /* device key of the OpenClaw client */
     const char *instance;
+    unsigned port; /* that the gateway is to listen on; 0: any */
     struct swarm_ops ops;
 };
 
