@@ -9,7 +9,6 @@ PgBouncer in transaction mode; "deaf" is the same with an engine that cannot LIS
 
 import os
 import pathlib
-import pwd
 import shutil
 import subprocess
 import sys
@@ -22,39 +21,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 import postgres  # noqa: E402
 from clients import VARIANTS, Client, Session, variants  # noqa: E402
 from engine import PATIENCE, World  # noqa: E402
-from wait import eventually, unique  # noqa: E402
+from wait import unique  # noqa: E402
 
 shared = {}  # of the process that rules the others
-
-
-class Bouncer:
-    """PgBouncer in transaction mode before every database of a cluster."""
-
-    def __init__(self, cluster):
-        self.port = postgres.free_port()
-        self.path = cluster.base / "pgbouncer.ini"
-        self.path.write_text(
-            f"[databases]\n* = host=127.0.0.1 port={cluster.port} user=chela\n"
-            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
-            "auth_type = any\npool_mode = transaction\ndefault_pool_size = 10\nmax_client_conn = 500\n"
-            "ignore_startup_parameters = extra_float_digits\n"
-            f"logfile = {cluster.base}/pgbouncer.log\npidfile = {cluster.base}/pgbouncer.pid\n")
-        command = ["pgbouncer", "-q", str(self.path)]
-        if os.geteuid() == 0:
-            account = pwd.getpwnam(postgres.ACCOUNT)
-            command = ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups", *command]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.DEVNULL, cwd="/")
-        eventually(self._accepts, PATIENCE, every=0.05)
-
-    def _accepts(self):
-        assert self.process.poll() is None, "pgbouncer ended"
-        return subprocess.run(["psql", "-d", f"postgres://chela@127.0.0.1:{self.port}/postgres", "-c", "SELECT 1"],
-                              capture_output=True, timeout=PATIENCE).returncode == 0
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(PATIENCE)
 
 
 def pytest_configure(config):
@@ -63,7 +32,7 @@ def pytest_configure(config):
         return
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="chela-dbos-"))
     shared.update(scratch=scratch, cluster=postgres.Cluster().start())
-    shared["bouncer"] = Bouncer(shared["cluster"])
+    shared["bouncer"] = postgres.Bouncer(shared["cluster"])
     world = World(scratch / "common", shared["cluster"].new_database())
     shared["hosts"] = [world.host("first"), world.host("second")]
     os.environ.update(CHELA_DBOS_SCRATCH=str(scratch), CHELA_DBOS_URL=world.url,

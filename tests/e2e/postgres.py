@@ -101,3 +101,33 @@ class Cluster:
 
     def dump(self, url):
         return self._run("pg_dump", "-d", url)
+
+
+class Bouncer:
+    """PgBouncer in transaction mode before every database of a cluster."""
+
+    def __init__(self, cluster, pool=10):
+        self.port = free_port()
+        self.path = cluster.base / "pgbouncer.ini"
+        self.path.write_text(
+            f"[databases]\n* = host=127.0.0.1 port={cluster.port} user=chela\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
+            f"auth_type = any\npool_mode = transaction\ndefault_pool_size = {pool}\nmax_client_conn = 500\n"
+            "ignore_startup_parameters = extra_float_digits\n"
+            f"logfile = {cluster.base}/pgbouncer.log\npidfile = {cluster.base}/pgbouncer.pid\n")
+        command = ["pgbouncer", "-q", str(self.path)]
+        if os.geteuid() == 0:
+            account = pwd.getpwnam(ACCOUNT)
+            command = ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups", *command]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL, cwd="/")
+        eventually(self._accepts, 30, every=0.05)
+
+    def _accepts(self):
+        assert self.process.poll() is None, "pgbouncer ended"
+        return subprocess.run(["psql", "-d", f"postgres://chela@127.0.0.1:{self.port}/postgres", "-c", "SELECT 1"],
+                              capture_output=True, timeout=30).returncode == 0
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(30)
