@@ -55,6 +55,7 @@ struct http_identity {
         *name; /* "admin", a key's name, "loopback", "anonymous"; lives as long as the request */
     unsigned scopes; /* of enum http_need */
     bool admin;
+    const void *guest; /* what the door of a table knows of them; NULL: the server let them in */
 };
 
 struct http_conn;
@@ -129,6 +130,7 @@ enum http_route_flags {
     ROUTE_HIDDEN = 1 << 3,   /* not in OpenAPI */
     ROUTE_SLASHES = 1 << 4,  /* as ROUTE_SLASH, for every "{arg}" of the path */
     ROUTE_OPTIONAL = 1 << 5, /* without a body .in is decoded from {} */
+    ROUTE_ASKS = 1 << 6,     /* of NEED_NONE: who calls is found out, but nobody is refused */
 };
 
 struct http_route {
@@ -159,9 +161,15 @@ struct http_dialect {
     bool slash_redirect; /* one trailing slash too many: 307 to the path without */
     bool head_is_get;    /* HEAD answers like GET without the body, else 405 */
     bool options_answer; /* OPTIONS answers 204 with Allow, else 405 */
+    bool options_text;   /* ... 200, and the methods are its text too */
+    bool any_case;       /* paths match in any case of their ASCII letters */
+    bool slash_fits;     /* one trailing slash too many is as good as none */
+    bool unknown_method; /* a method that a path does not have is an unknown path: 404 */
+    bool names_unknown;  /* the error of a 404 of the server's is "Cannot GET /path" */
 };
 extern const struct http_dialect dialect_fastapi; /* {"detail": ...}, 422 in pydantic's form */
 extern const struct http_dialect dialect_plain;   /* {"error": "..."}, 400 */
+extern const struct http_dialect dialect_express; /* the same, with Express' tolerance of paths */
 
 struct http_table {
     const char *prefix; /* "/api/vps": unknown paths below it are answered in this dialect */
@@ -169,7 +177,14 @@ struct http_table {
     const struct http_route *routes;
     size_t n;
     void *room; /* handed to handlers as req->room */
+    /*
+     * A lock of its own, asked before the server's, but not for callers on the unix socket: 0 and
+     * *ret says who it is, HTTP_DOOR_NEXT asks the server; an error is answered in the dialect.
+     * Routes of NEED_NONE ask nobody. Must not wait. NULL: none.
+     */
+    int (*door)(struct http_req *req, void *room, struct http_identity *ret, struct err *e);
 };
+enum { HTTP_DOOR_NEXT = 1 };
 
 /* ERR_INVALID → 400 (shape issues 422 in fastapi), UNAUTHORIZED 401, FORBIDDEN 403, NOT_FOUND 404,
  * CONFLICT 409, LIMIT 413, UNAVAILABLE 503 (+Retry-After: 1), TIMEOUT 504, INTERNAL 500 (the client

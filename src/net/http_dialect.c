@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * net/http_dialect.c — how errors look: FastAPI's {"detail": …} with pydantic's lists for inputs
- * that do not fit their shape, and the plain {"error": "…"}.
+ * that do not fit their shape, and the plain {"error": "…"}, which Express' routes speak too.
  */
 #include "net/http_int.h"
 
@@ -121,6 +121,18 @@ const struct http_dialect dialect_fastapi = {
     .name = "fastapi",
     .error = fastapi_error,
     .slash_redirect = true,
+};
+
+const struct http_dialect dialect_express = {
+    .name = "express",
+    .error = plain_error,
+    .head_is_get = true,
+    .options_answer = true,
+    .options_text = true,
+    .any_case = true,
+    .slash_fits = true,
+    .unknown_method = true,
+    .names_unknown = true,
 };
 
 const struct http_dialect dialect_plain = {

@@ -75,6 +75,7 @@ struct http_job {
     struct http_head head;
     struct http_header headers[HTTP_HEADERS_MAX];
     const struct http_dialect *dialect;
+    const struct http_table *table; /* of the route; NULL: none matched */
 
     char *in; /* read bytes: the head, then perhaps a body, then bytes of a next request */
     size_t in_cap, in_n;
@@ -130,6 +131,11 @@ struct http_server {
     struct http_router *router;
     const struct http_table *const *tables;
     size_t n_tables;
+    struct {
+        const struct http_route *route; /* NULL: nobody takes WebSockets on any path */
+        const struct http_dialect *dialect;
+        void *room;
+    } upgrade;
 
     struct http_listener *listeners;
     struct loop_timer *tick;

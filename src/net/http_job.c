@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "net/http_int.h"
+#include "net/ws_int.h"
 
 static void buf_reuse(struct buf *b, size_t keep)
 {
@@ -25,6 +26,7 @@ static void forget(struct http_job *job)
     job->head = (struct http_head){ 0 };
     job->chunk = (struct http_chunk){ 0 };
     job->dialect = NULL;
+    job->table = NULL;
     job->scanned = job->consumed = job->dropped = job->sent = 0;
     job->body_left = job->begin_us = 0;
     job->blank = 0;
@@ -196,15 +198,49 @@ static void redirect(struct http_job *job, struct str path)
     job->drop = true;
 }
 
+static void refuse_path(struct http_job *job)
+{
+    struct http_req *req = &job->req;
+
+    refuse_in_dialect(job, 404, ERR_NOT_FOUND,
+                      job->dialect->names_unknown
+                          ? arena_printf(req->arena, "Cannot %s " STR_FMT,
+                                         http_method_name(req->method), STR_ARG(req->path))
+                          : "Not Found");
+}
+
 static void refuse_method(struct http_job *job, const char *allow)
 {
-    if (job->req.method == HTTP_M_OPTIONS && job->dialect->options_answer) {
+    if (job->req.method == HTTP_M_OPTIONS && job->dialect->options_text) {
+        http_reply_text(&job->req, 200, "text/html; charset=utf-8", str_of(allow));
+        job->drop = true;
+    } else if (job->req.method == HTTP_M_OPTIONS && job->dialect->options_answer) {
         job->req.status = 204;
         job->drop = true;
+    } else if (job->dialect->unknown_method) {
+        refuse_path(job);
+        return;
     } else {
         refuse_in_dialect(job, 405, ERR_INVALID, "Method Not Allowed");
     }
     http_reply_header(&job->req, "Allow", allow);
+}
+
+/* A WebSocket is asked for, and no route of its path is one: it is for who takes them all. */
+static bool is_upgrade(const struct http_job *job, const struct http_route *route)
+{
+    return job->conn->server->upgrade.route && job->req.method == HTTP_M_GET &&
+           !(route && (route->flags & ROUTE_WS)) &&
+           ws_has_token(http_header_get(&job->req, "Upgrade"), "websocket");
+}
+
+static void take_upgrade(struct http_job *job)
+{
+    const struct http_server *s = job->conn->server;
+
+    job->dialect = s->upgrade.dialect;
+    job->req.route = s->upgrade.route;
+    job->req.room = s->upgrade.room;
 }
 
 static bool find_route(struct http_job *job)
@@ -214,9 +250,13 @@ static bool find_route(struct http_job *job)
     int r = http_router_match(job->conn->server->router, req->method, req->path, req->arena, &m);
 
     job->dialect = m.table ? m.table->dialect : &dialect_plain;
+    if (is_upgrade(job, r == 0 ? m.route : NULL)) {
+        take_upgrade(job);
+        return true;
+    }
     switch (r) {
     case HTTP_MATCH_NONE:
-        refuse_in_dialect(job, 404, ERR_NOT_FOUND, "Not Found");
+        refuse_path(job);
         return false;
     case HTTP_MATCH_METHOD:
         refuse_method(job, m.allow);
@@ -230,6 +270,7 @@ static bool find_route(struct http_job *job)
     }
     req->route = m.route;
     req->room = m.table->room;
+    job->table = m.table;
     memcpy(req->args, m.args, sizeof(req->args));
     return true;
 }

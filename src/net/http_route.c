@@ -40,12 +40,21 @@ static size_t prefix_len(const struct http_table *t)
     return n > 0 && t->prefix[n - 1] == '/' ? n - 1 : n;
 }
 
+/* Are two texts of paths one? */
+static bool same(const struct http_dialect *dialect, struct str a, struct str b)
+{
+    if (a.n == 0 || b.n == 0)
+        return a.n == b.n;
+    return dialect->any_case ? str_eq_nocase(a, b) : str_eq(a, b);
+}
+
 static bool below_prefix(const struct http_table *t, struct str path)
 {
     size_t n = prefix_len(t);
 
-    return path.n >= n && memcmp(path.p, t->prefix ? t->prefix : "", n) == 0 &&
-           (path.n == n || path.p[n] == '/');
+    if (path.n < n || (path.n > n && path.p[n] != '/'))
+        return false;
+    return same(t->dialect, (struct str){ path.p, n }, (struct str){ t->prefix, n });
 }
 
 /* Segments of "/a/b" are "a", "b"; of "/a/" they are "a", "". False: too many, or no slash first.
@@ -204,13 +213,20 @@ static bool decode(struct path *path, struct arena *a)
     return true;
 }
 
+/* One empty segment too many at the end, where that does not matter? */
+static bool slash_fits(const struct row *row, const struct path *path)
+{
+    return row->table->dialect->slash_fits && path->n == row->n + 1 &&
+           path->segments[path->n - 1].n == 0;
+}
+
 static bool fits(const struct row *row, const struct path *path)
 {
-    if (row->n != path->n)
+    if (row->n != path->n && !slash_fits(row, path))
         return false;
     for (size_t i = 0; i < row->n; i++) {
         if (!row->param[i]) {
-            if (!str_eq(row->segments[i], path->segments[i]))
+            if (!same(row->table->dialect, row->segments[i], path->segments[i]))
                 return false;
             continue;
         }

@@ -23,11 +23,9 @@ const char *http_scope_names(unsigned need, char out[HTTP_SCOPES_TEXT])
     static const struct {
         unsigned bit;
         const char *name;
-    } rows[] = { { NEED_READ, "read" },
-                 { NEED_BRIDGE, "bridge" },
-                 { NEED_METRICS, "metrics" },
-                 { NEED_WORKFLOWS, "workflows" },
-                 { NEED_ADMIN, "admin" } };
+    } rows[] = { { NEED_READ, "read" },       { NEED_BRIDGE, "bridge" },
+                 { NEED_METRICS, "metrics" }, { NEED_WORKFLOWS, "workflows" },
+                 { NEED_AGENTS, "agents" },   { NEED_ADMIN, "admin" } };
     size_t n = 0;
 
     out[0] = '\0';
@@ -39,17 +37,33 @@ const char *http_scope_names(unsigned need, char out[HTTP_SCOPES_TEXT])
     return out;
 }
 
+/* The table's own lock. */
+static int ask_door(struct http_job *job, struct err *e)
+{
+    const struct http_table *table = job->table;
+
+    if (!table || !table->door || stream_peer(job->conn->stream)->local)
+        return HTTP_DOOR_NEXT;
+    return table->door(&job->req, table->room, &job->req.who, e);
+}
+
 int http_authorise(struct http_job *job, struct err *e)
 {
     struct http_server_ops *ops = &job->conn->server->ops;
     struct http_req *req = &job->req;
+    bool open = req->route->need & NEED_NONE;
     char names[HTTP_SCOPES_TEXT];
     int r;
 
-    if (req->route->need & NEED_NONE)
+    if (open && !(req->route->flags & ROUTE_ASKS))
         return 0;
-    if (ops->authenticate) {
+    r = ask_door(job, e);
+    if (r < 0)
+        return r;
+    if (r == HTTP_DOOR_NEXT && ops->authenticate) {
         r = ops->authenticate(req, stream_peer(job->conn->stream), ops->arg, &req->who, e);
+        if (open && (r == -ERR_UNAUTHORIZED || r == -ERR_FORBIDDEN))
+            return 0; /* a stranger, as the request was born */
         if (r == -ERR_UNAUTHORIZED || r == -ERR_FORBIDDEN) {
             refuse_at_door(req, e);
             return 1;
@@ -57,7 +71,7 @@ int http_authorise(struct http_job *job, struct err *e)
         if (r < 0)
             return r;
     }
-    if (req->who.admin || (req->who.scopes & req->route->need))
+    if (open || req->who.admin || (req->who.scopes & req->route->need))
         return 0;
     (void)err_set(e, ERR_FORBIDDEN, "this needs the scope %s",
                   http_scope_names(req->route->need, names));

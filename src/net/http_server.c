@@ -165,6 +165,14 @@ int http_server_new(struct loop *loop, const struct http_limits *limits,
     return 0;
 }
 
+void http_server_upgrades(struct http_server *s, const struct http_route *route,
+                          const struct http_dialect *dialect, void *room)
+{
+    s->upgrade.route = route;
+    s->upgrade.dialect = dialect;
+    s->upgrade.room = room;
+}
+
 /* Say why, without reading a byte; then hold the socket a moment, or a reset overtakes the text. */
 static void turn_away(struct http_server *s, int fd, bool tls, enum http_refusal why)
 {

@@ -45,6 +45,13 @@ int http_server_new(struct loop *loop, const struct http_limits *limits,
                     size_t n_tables, struct http_server **ret, struct err *e)
     MUST_CHECK; /* checks the tables: unique, documented, need set, sorted is not required */
 
+/*
+ * Who asks for a WebSocket on a path of which no route is one (ROUTE_WS) is handed to this route,
+ * whose method and path do not matter; errors are answered in the dialect. All are borrowed.
+ */
+void http_server_upgrades(struct http_server *s, const struct http_route *route,
+                          const struct http_dialect *dialect, void *room);
+
 /* Serve an open listening socket (owned from now on). tls NULL: plain. Any number of times. */
 int http_server_listen(struct http_server *s, int fd, struct tls_context *tls, struct err *e)
     MUST_CHECK;

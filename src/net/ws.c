@@ -31,6 +31,7 @@
 
 /* Between two reads of whatever socket nothing of it is needed: one buffer serves all. */
 static _Thread_local char scratch[READ_SIZE];
+static _Thread_local unsigned streams;
 
 static void free_late(void *arg)
 {
@@ -54,6 +55,7 @@ static void leave_stream(struct ws *ws)
     if (ws->state == WS_GONE)
         return;
     ws->state = WS_GONE;
+    streams--;
     stream_free(TAKE(ws->stream));
     http_seat_free(TAKE(ws->seat));
     loop_timer_stop(ws->timer);
@@ -299,7 +301,7 @@ void ws_settle(struct ws *ws)
     }
     if (may_read(ws))
         events |= LOOP_READ;
-    if (ws->out.n > 0 && !ws->broken)
+    if (ws->out.n > 0 && !ws->broken && !ws->flush_due)
         events |= LOOP_WRITE;
     if (events & LOOP_READ && stream_pending(ws->stream))
         stream_want(ws->stream, 0); /* so that what TLS holds is told anew */
@@ -374,6 +376,7 @@ struct ws *ws_new(struct loop *loop, struct stream *s, struct http_seat *seat, b
 {
     struct ws *ws = xcalloc(1, sizeof(*ws));
 
+    streams++;
     ws->loop = loop;
     ws->stream = s;
     ws->seat = seat;
@@ -403,6 +406,37 @@ struct ws *ws_new(struct loop *loop, struct stream *s, struct http_seat *seat, b
 unsigned ws_close_code(const struct ws *ws)
 {
     return ws->code;
+}
+
+void ws_pause_reading(struct ws *ws)
+{
+    if (ws->state != WS_OPEN || ws->kept)
+        return;
+    ws->paused = true;
+    ws_settle(ws);
+}
+
+void ws_resume_reading(struct ws *ws)
+{
+    if (!ws->paused || ws->kept)
+        return;
+    ws_resume(ws);
+    ws_settle(ws);
+}
+
+void ws_limit_message(struct ws *ws, size_t max)
+{
+    ws->limits.message = ws->rx.max = ws->rx.message.max = max;
+}
+
+uint64_t ws_heard_ms(const struct ws *ws)
+{
+    return ws->heard_ms;
+}
+
+unsigned ws_streams(void)
+{
+    return streams;
 }
 
 void ws_close(struct ws *ws, unsigned code, const char *reason)

@@ -40,6 +40,7 @@ struct ws_limits {
     uint64_t close_ms; /* how long we wait for the peer's close; 0 = 5 s */
     size_t inbox;      /* messages kept for ws_recv before reading pauses (back-pressure); 0 = 64;
                           so do .message bytes of them */
+    bool gather;       /* what is sent in one turn of the loop is written together at its end */
 };
 
 /*
@@ -80,6 +81,20 @@ enum { WS_CLOSED = 1 };
 CO int ws_recv(struct ws *ws, struct arena *a, enum ws_kind *ret_kind, struct str *ret,
                uint64_t deadline_ms, struct err *e) MUST_CHECK;
 unsigned ws_close_code(const struct ws *ws); /* after WS_CLOSED */
+
+/*
+ * Stop handing out messages, and reading, until ws_resume_reading(); for sockets with ops->message,
+ * also from inside it. At most one read's bytes are kept. Silence does not count meanwhile.
+ */
+void ws_pause_reading(struct ws *ws);
+void ws_resume_reading(struct ws *ws);
+
+/* From the next message on: other limits.message and limits.inbox bytes. */
+void ws_limit_message(struct ws *ws, size_t max);
+uint64_t ws_heard_ms(const struct ws *ws); /* when a byte came last, by now_ms() */
+
+/* Sockets that still hold a stream; those that close linger up to 2 s after closed(). */
+unsigned ws_streams(void);
 
 /*
  * Start the closing handshake (code 1005: without a code; reason may be NULL); what was sent before

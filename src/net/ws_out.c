@@ -78,6 +78,26 @@ static void masked_frame(struct ws *ws, enum ws_opcode opcode, struct str data)
         ws_out_flush(ws);
 }
 
+/* The loop runs what is deferred in order, so this comes before the socket is freed. */
+static void flush_late(void *arg)
+{
+    struct ws *ws = arg;
+
+    ws->flush_due = false;
+    if (ws->state == WS_GONE)
+        return;
+    ws_out_flush(ws);
+    ws_settle(ws);
+}
+
+static void flush_soon(struct ws *ws)
+{
+    if (ws->flush_due)
+        return;
+    ws->flush_due = true;
+    loop_defer(ws->loop, flush_late, ws);
+}
+
 void ws_out_frame(struct ws *ws, enum ws_opcode opcode, struct str data)
 {
     unsigned char head[WS_FRAME_HEAD_MAX];
@@ -92,13 +112,15 @@ void ws_out_frame(struct ws *ws, enum ws_opcode opcode, struct str data)
     iov[0] = (struct iovec){ head, ws_frame_head(opcode, data.n, NULL, head) };
     memcpy(&iov[1].iov_base, &data.p, sizeof(data.p)); /* writev only reads it */
     iov[1].iov_len = data.n;
-    if (ws->out.n == 0) {
+    if (ws->out.n == 0 && !ws->limits.gather) {
         write_through(ws, iov);
-    } else {
-        enqueue(ws, head, iov[0].iov_len);
-        if (data.n)
-            enqueue(ws, data.p, data.n);
+        return;
     }
+    enqueue(ws, head, iov[0].iov_len);
+    if (data.n)
+        enqueue(ws, data.p, data.n);
+    if (ws->limits.gather)
+        flush_soon(ws);
 }
 
 void ws_out_close(struct ws *ws, unsigned code, struct str reason)

@@ -48,6 +48,7 @@ struct ws {
     bool stir;                /* the receiver holds bytes to be taken up from the loop */
     bool pinged;              /* and nothing heard since */
     bool ended;               /* we have shut our side down */
+    bool flush_due;           /* limits.gather: written at the end of this turn */
     unsigned short code;      /* once told */
     unsigned short peer_code; /* of WS_HEARD */
     char *peer_reason;
