@@ -24,7 +24,7 @@ static const struct oc_pace usual_pace = {
     .refused_ms = 300000,
     .greet_ms = 1000,
     .settled_ms = 5000,
-    .resend_ms = 2000,
+    .resend_ms = 1000,
 };
 
 /* http:// and https:// are taken for ws:// and wss://. */

@@ -3,13 +3,15 @@
  * openclaw/turn.c — turns and posts: requests under a key, sent again after a loss until the
  * deadline, and done once by the peer.
  *
- * A turn that is sent again while it runs is answered "accepted" from the peer's memory, and the
- * result goes to the connection that was lost. So the result of a turn that was sent again is
- * waited for a while only, and then it is asked for again under the same key.
+ * A turn that is sent again while it runs is answered from the peer's memory, by "in_flight" or
+ * (the older releases) by "accepted" once more, and its result goes to the connection that was
+ * lost. So the result of such a turn is asked for, under the same key, until it is there.
  */
 #include "openclaw/openclaw_int.h"
 
 #define AGAIN_MS 200 /* between attempts on a connection that holds */
+
+enum { IN_FLIGHT = 2 }; /* of attempt(): the peer is at work, and another request has the result */
 
 /* A string member; "" is left out. ERR_INVALID when it is not UTF-8. */
 static int put(json_t *object, const char *key, struct str text, struct err *e)
@@ -32,35 +34,49 @@ static bool again(const struct oc_call *call, uint64_t *ret_ms)
     return call->lost || call->refusal.starting;
 }
 
-/* Sent until it is answered. call: its refusal, when the peer refused. */
+/* Ask once: 0, OC_ACCEPTED, IN_FLIGHT. once: do not wait for the result until the deadline. */
+CO static int attempt(struct oc_client *c, const char *method, const json_t *params, bool once,
+                      uint64_t deadline_ms, struct oc_call *call, struct err *e)
+{
+    int r;
+
+    r = oc_ready(c, deadline_ms, e);
+    if (r < 0)
+        return r;
+    if (once)
+        deadline_ms = deadline_min(deadline_ms, deadline_in((long long)c->pace.resend_ms));
+    call->once = once;
+    r = oc_call(c, method, params, deadline_ms, call, e);
+    if (r == 0 && str_eq_z(json_member_str(call->payload, "status"), "in_flight")) {
+        json_decref(TAKE(call->payload));
+        return IN_FLIGHT;
+    }
+    return r;
+}
+
+/* Sent until it is answered. call: the payload, or the refusal. */
 CO static int persist(struct oc_client *c, const char *method, const json_t *params, bool turn,
                       uint64_t deadline_ms, struct oc_call *call, struct err *e)
 {
     bool resent = false;
-    uint64_t ms, until;
+    uint64_t ms;
     int r;
 
     for (;;) {
-        r = oc_ready(c, deadline_ms, e);
-        if (r < 0)
-            return r;
-        *call = (struct oc_call){ .once = turn && resent };
-        until = deadline_ms;
-        if (call->once)
-            until = deadline_min(until, deadline_in((long long)c->pace.resend_ms));
-        r = oc_call(c, method, params, until, call, e);
-        if (r == 0)
-            return 0;
-        if (r < 0 && !again(call, &ms))
+        *call = (struct oc_call){ 0 };
+        r = attempt(c, method, params, turn && resent, deadline_ms, call, e);
+        if (r == 0 || (r < 0 && !again(call, &ms)))
             return r;
         if (now_ms() >= deadline_ms)
             return r < 0 ? r : err_set(e, ERR_TIMEOUT, "%s: no result in time", method);
-        resent = resent || r == OC_ACCEPTED || call->lost;
-        if (r < 0) {
-            r = fiber_sleep(ms, e);
-            if (r < 0)
-                return r;
-        }
+        resent = true;
+        if (r == OC_ACCEPTED)
+            continue; /* it has waited long enough */
+        if (r == IN_FLIGHT)
+            ms = c->pace.resend_ms;
+        r = fiber_sleep(ms, e);
+        if (r < 0)
+            return r;
     }
 }
 
