@@ -117,9 +117,10 @@ bool ws_rx_idle(const struct ws_rx *rx)
     return !rx->work && rx->opcode == WS_OP_CONTINUATION && rx->in_n == 0;
 }
 
+/* RFC 6455 §7.4.1, and those registered since: 1012 (restart), 1013 (try again later), 1014. */
 bool ws_code_valid(unsigned code)
 {
-    return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1011) ||
+    return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) ||
            (code >= 3000 && code <= 4999);
 }
 
