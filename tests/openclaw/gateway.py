@@ -14,15 +14,19 @@ import httpx
 from wait import eventually
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PATIENCE = 60
+PATIENCE = 90
+RELEASES = ("2026.7.35", "2026.9.6")
 TOKEN = "tok-of-the-gateway"
 USER = 111  # whom the channel lets in
 
 
-def packages(*which):
-    """The folder of node_modules that tools/npm_cache keeps, or None when it cannot be had."""
-    done = subprocess.run([ROOT / "tools" / "npm_cache", *which], capture_output=True, text=True)
-    return pathlib.Path(done.stdout.strip()) / "node_modules" if done.returncode == 0 else None
+def packages(which, variable):
+    """The folder of node_modules of a set of tools/npm_cache."""
+    home = os.environ.get(variable)
+    if not home:
+        home = subprocess.run([ROOT / "tools" / "npm_cache", which], check=True, capture_output=True,
+                              text=True).stdout.strip()
+    return pathlib.Path(home) / "node_modules"
 
 
 def free_port():

@@ -3,7 +3,7 @@
  * tests/openclaw/oc_tool.c — the OpenClaw client as a program that obeys lines, for the tests
  * against real gateways. Not installed.
  *
- *     oc-tool URL [TOKEN [IDENTITY-FILE]]
+ *     oc-tool URL [TOKEN [IDENTITY-FILE]]     with a file: a device identity is shown at once
  *
  * A line of standard input is {"n":1,"do":"turn",...} with the members of struct oc_turn or oc_post
  * and "ms", the deadline; each is answered by {"n":1,"ok":true,...} in the order they end. Between
@@ -247,6 +247,7 @@ int main(int argc, char **argv)
     if (fcntl(STDIN_FILENO, F_SETFL, O_NONBLOCK) < 0 || loop_new(&loop, &e) < 0 ||
         oc_new(loop, &conf, &client, &e) < 0)
         return 1;
+    client->use_device = conf.identity_path != NULL;
     jobs = fiber_group_new(loop);
     if (fiber_spawn(loop, "oc-tool", run, NULL, NULL, &e) < 0)
         return 1;
