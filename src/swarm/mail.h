@@ -53,12 +53,14 @@ struct mail_out {
 };
 /*
  * When this returns 0 the message is on the disk. ERR_INVALID: "Invalid message: missing required
- * fields", or a field that cannot be stored; ERR_LIMIT: too long, or the mailbox is full (then
- * ret->existed tells them apart: no; see err text); ERR_CONFLICT: the key was used for another
+ * fields", or a field that cannot be stored; ERR_LIMIT: too long, or the mailbox is full
+ * (mail_full() tells them apart); ERR_CONFLICT: the key was used for another
  * text; ERR_UNAVAILABLE: no database.
  */
 CO int mail_send(struct mail *m, const struct mail_in *in, struct mail_out *ret, struct err *e)
     MUST_CHECK;
+
+bool mail_full(const struct err *e); /* is it the refusal of a full mailbox? 429, not 413 */
 
 /* The same as a part of a transaction (store thread); after the commit call mail_sent(). */
 int mail_send_tx(struct store_tx *tx, const struct mail *m, const struct mail_in *in,
@@ -82,11 +84,12 @@ struct mail_push { /* lent during the call */
     struct str workflow, id, from, to, content, metadata;
     int64_t accepted_ms;
     unsigned attempt; /* 1: the first */
+    bool notice;      /* agent.delivery_failed: a message of the receiver's own that is dead */
 };
 struct mail_sub;
 struct mail_sub_ops {
-    /* Hand it on. 0, or -ERR_LIMIT when the way is choked: it is tried again later. Must not wait.
-     */
+    /* Hand it on. 0, or -ERR_LIMIT when the way is choked: it is tried again later. Must not wait,
+     * nor subscribe or unsubscribe. */
     int (*push)(const struct mail_push *push, void *arg, struct err *e);
 };
 /* Subscribe to a session. What is pending is pushed, soon. replies: it will answer with
@@ -94,6 +97,9 @@ struct mail_sub_ops {
 int mail_subscribe(struct mail *m, struct str session, bool replies, const struct mail_sub_ops *ops,
                    void *arg, struct mail_sub **ret, struct err *e) MUST_CHECK;
 void mail_unsubscribe(struct mail_sub *sub); /* what it had not acknowledged is due again */
+
+/* A way that was choked takes more. Without it that is found out within 50 ms. */
+void mail_sub_ready(struct mail_sub *sub);
 
 /*
  * Acknowledge, by workflow_uuid or by message id. session {0}: any. Durable when it returns; a
