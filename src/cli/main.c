@@ -51,6 +51,8 @@ const struct cli_cmd *const cli_commands[] = {
     &cmd_swarm_status,
     &cmd_swarm_health,
     &cmd_swarm_routing,
+    &cmd_swarm_command,
+    &cmd_swarm_trackers,
     &cmd_store_copy,
     &cmd_status,
     &cmd_version,
