@@ -3,7 +3,9 @@
  * bench/messages_chela.c — chela's gateway over WebSocket: agent.send by senders, agent.subscribe
  * and agent.ack by subscribers. Frames are masked with zeros, which is allowed and costs nothing.
  */
+#include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "messages.h"
@@ -91,8 +93,11 @@ static void take_text(struct bench *b, struct conn *c, char *p, size_t n)
         bench_delivered(b, content, content_n);
     } else if (!memmem(p, n, "\"ok\":true", 9)) {
         bench_error(b, "chela", p, n);
-    } else if (c->subscriber) { /* one answer per frame, each of b->acks but the last of a read */
-        bench_acked(b, c, 1);
+    } else if (c->subscriber) {
+        id = memmem(p, n, "\"acknowledged\":", 15);
+        while (id && !isdigit((unsigned char)*id))
+            id++;
+        bench_acked(b, c, id ? strtoull(id, NULL, 10) : 0);
     } else {
         bench_accepted(b, c);
     }
@@ -127,21 +132,25 @@ static size_t take(struct bench *b, struct conn *c, char *p, size_t n)
     return head + len;
 }
 
+/* One acknowledgement for up to b->acks messages. */
 static void settle(struct bench *b, struct conn *c)
 {
-    char text[ID_MAX + 256];
+    static char text[ACKS_MAX * (ID_MAX + 3) + 256];
 
-    for (unsigned i = 0; i < c->n_ids; i++) {
-        int n = snprintf(text, sizeof(text),
-                         "{\"type\":\"req\",\"id\":\"2\",\"method\":\"agent.ack\",\"params\":"
-                         "{\"messageId\":\"%s\"}}",
-                         c->ids[i]);
+    for (unsigned i = 0; i < c->n_ids;) {
+        size_t n = (size_t)snprintf(text, sizeof(text),
+                                    "{\"type\":\"req\",\"id\":\"2\",\"method\":\"agent.ack\","
+                                    "\"params\":{\"sessionKey\":\"bench:%u\",\"messageIds\":[",
+                                    c->index);
+        unsigned end = c->n_ids - i < b->acks ? c->n_ids : i + b->acks;
 
-        put_frame(c, 1, text, (size_t)n);
+        for (; i < end; i++)
+            n += (size_t)snprintf(text + n, sizeof(text) - n, "\"%s\",", c->ids[i]);
+        n += (size_t)snprintf(text + n - 1, sizeof(text) - n, "]}}") - 1;
+        put_frame(c, 1, text, n);
     }
     c->acks_asked += c->n_ids;
     c->n_ids = 0;
-    (void)b;
 }
 
 const struct dialect chela_dialect = { "chela", NULL, greet, send_one, take, settle };
