@@ -40,16 +40,30 @@ static void add_input(struct buf *b, const json_t *input)
         add(b, "null");
 }
 
+/* "agents.0.host" as its parts: "agents",0,"host". */
+static void add_path(struct buf *b, const char *field)
+{
+    struct str rest = str_of(field), part;
+    struct err ignored;
+    long long index;
+
+    while (str_split(&rest, '.', &part)) {
+        add(b, ",");
+        if (part.p != field && int_parse(part, 0, INT32_MAX, &index, &ignored) == 0)
+            add_int(b, index);
+        else
+            http_sure(json_write_str(b, part, &ignored));
+    }
+}
+
 static void add_issue(struct buf *b, const struct shape_issue *issue, const char *where)
 {
     add(b, "{\"type\":");
     add_str(b, issue->type);
     add(b, ",\"loc\":[");
     add_str(b, where);
-    if (issue->field) {
-        add(b, ",");
-        add_str(b, issue->field);
-    }
+    if (issue->field)
+        add_path(b, issue->field);
     if (issue->index >= 0) {
         add(b, ",");
         add_int(b, issue->index);

@@ -31,6 +31,9 @@ TEST(errors_without_issues_are_one_text)
     CHECK_STR(say(&dialect_plain, ERR_CONFLICT, "a\nb", NULL, NULL, &status),
               "{\"error\":\"a\\nb\"}");
     CHECK_INT(status, 409);
+    CHECK_STR(say(&dialect_express, ERR_NOT_FOUND, "Cannot GET /x", NULL, NULL, &status),
+              "{\"error\":\"Cannot GET /x\"}");
+    CHECK_INT(status, 404);
 }
 
 TEST(what_failed_inside_is_not_told)

@@ -137,6 +137,53 @@ TEST(the_longest_prefix_lends_its_dialect)
     http_router_free(router);
 }
 
+TEST(express_takes_any_case_and_one_slash_too_many)
+{
+    static const struct http_route rows[] = {
+        ROW(POST, "/messages"),
+        ROW(GET, "/workflows/{id}"),
+    };
+    static const struct {
+        enum http_method method;
+        const char *path;
+        int want;
+        const char *arg;
+    } cases[] = {
+        { HTTP_M_POST, "/messages", 0, NULL },
+        { HTTP_M_POST, "/MesSages", 0, NULL },
+        { HTTP_M_POST, "/messages/", 0, NULL },
+        { HTTP_M_POST, "/MESSAGES/", 0, NULL },
+        { HTTP_M_POST, "/messages//", HTTP_MATCH_NONE, NULL },
+        { HTTP_M_POST, "//messages", HTTP_MATCH_NONE, NULL },
+        { HTTP_M_POST, "/messages/x", HTTP_MATCH_NONE, NULL },
+        { HTTP_M_GET, "/Messages/", HTTP_MATCH_METHOD, NULL },
+        { HTTP_M_GET, "/WORKFLOWS/AbC/", 0, "AbC" },
+        { HTTP_M_HEAD, "/workflows/AbC", 0, "AbC" },
+        { HTTP_M_GET, "/workflows/", HTTP_MATCH_NONE, NULL },
+        { HTTP_M_GET, "/workflows", HTTP_MATCH_NONE, NULL },
+    };
+    static const struct http_table table = { "/messages", &dialect_express, rows, LEN(rows), NULL };
+    const struct http_table *const tables[] = { &table, &root };
+    struct http_router *router;
+    struct err e;
+
+    CHECK_INT(http_router_new(tables, LEN(tables), &router, &e), 0);
+    for (size_t i = 0; i < LEN(cases); i++) {
+        struct arena a = { 0 };
+        struct http_match m = { 0 };
+        int r = http_router_match(router, cases[i].method, str_of(cases[i].path), &a, &m);
+
+        if (r != cases[i].want)
+            CHECK_FAIL("%s: %d, want %d", cases[i].path, r, cases[i].want);
+        if (cases[i].arg)
+            CHECK_STR(m.args[0].p, cases[i].arg);
+        if (str_eq_nocase((struct str){ cases[i].path, 9 }, STR("/messages")))
+            CHECK(m.table == &table); /* its dialect speaks in any case */
+        arena_done(&a);
+    }
+    http_router_free(router);
+}
+
 TEST(tables_with_mistakes_are_refused)
 {
     static const struct http_route rows[][2] = {

@@ -162,6 +162,12 @@ static CO int statuses(struct err *e)
         { "GET /t/fail/7" H CLOSE "\r\n", "HTTP/1.1 504 ", "{\"detail\":\"it " },
         { "GET /t/fail/8" H CLOSE "\r\n", "HTTP/1.1 500 ",
           "{\"detail\":\"Internal Server Error\",\"id\":\"" },
+        { "GET /x/thing" H CLOSE "\r\n", "HTTP/1.1 204 ", "" },
+        { "GET /X/Thing/" H CLOSE "\r\n", "HTTP/1.1 204 ", "" },
+        { "OPTIONS /x/thing" H CLOSE "\r\n", "HTTP/1.1 200 ", "\r\n\r\nGET, HEAD" },
+        { "POST /x/thing" H CLOSE "\r\n", "HTTP/1.1 404 ", "{\"error\":\"Cannot POST /x/thing\"}" },
+        { "GET /x/\"no" H CLOSE "\r\n", "HTTP/1.1 404 ", "Cannot GET /x/\\\"no" },
+        { "GET /x/%22no?q" H CLOSE "\r\n", "HTTP/1.1 404 ", "{\"error\":\"Cannot GET /x/%22no\"}" },
         { "GET /openapi.json" H CLOSE "\r\n", "HTTP/1.1 200 ", "{\"openapi\":\"3.1.0\"" },
         { "GET /docs" H CLOSE "\r\n", "HTTP/1.1 200 ", "Content-Security-Policy: default-src" },
     };
@@ -182,6 +188,43 @@ static CO int statuses(struct err *e)
 TEST(every_kind_of_answer_has_its_status_and_form)
 {
     CHECK(serve_quietly(&usual, statuses));
+}
+
+#define UPGRADE "Connection: Upgrade, close\r\nUpgrade: WebSocket\r\n"
+
+static CO int upgrades(struct err *e)
+{
+    static const struct {
+        const char *request, *start, *part;
+    } cases[] = {
+        { "GET /t/none" H UPGRADE "\r\n", "HTTP/1.1 200 ", "\r\n\r\n/t/none anonymous" },
+        { "GET /t/things/x" H UPGRADE "\r\n", "HTTP/1.1 200 ", "/t/things/x anonymous" },
+        { "GET /" H UPGRADE "\r\n", "HTTP/1.1 200 ", "\r\n\r\n/ anonymous" },
+        { "GET //" H UPGRADE "\r\n", "HTTP/1.1 200 ", "\r\n\r\n// anonymous" },
+        { "GET /t/things/%zz" H UPGRADE "\r\n", "HTTP/1.1 200 ", "/t/things/%zz anonymous" },
+        { "GET /t/secret" H UPGRADE "Authorization: Bearer reader\r\n\r\n", "HTTP/1.1 200 ",
+          "/t/secret reader" },
+        { "GET /t/secret" H UPGRADE "Authorization: Bearer nobody\r\n\r\n", "HTTP/1.1 200 ",
+          "/t/secret anonymous" },
+        { "GET /fail" H UPGRADE "\r\n", "HTTP/1.1 503 ", "{\"error\":\"full\"}" },
+        { "POST /t/none" H UPGRADE "\r\n", "HTTP/1.1 404 ", "" },
+        { "GET /t/none" H "Connection: close\r\nUpgrade: h2c\r\n\r\n", "HTTP/1.1 404 ", "" },
+        { "GET /t/none" H UPGRADE "Origin: http://bad\r\n\r\n", "HTTP/1.1 403 ", "" },
+        { "GET /t/none HTTP/1.1\r\nHost: evil\r\n" UPGRADE "\r\n", "HTTP/1.1 403 ", "" },
+    };
+    CLIENT(c);
+
+    for (size_t i = 0; i < LEN(cases); i++) {
+        CO_CHECK(talk(&c, cases[i].request, e));
+        CO_CHECK(starts(&c, cases[i].start));
+        CO_CHECK(has(&c, cases[i].part));
+    }
+    return 0;
+}
+
+TEST(a_websocket_on_any_path_is_for_who_takes_them_all)
+{
+    CHECK(serve_quietly(&usual, upgrades));
 }
 
 static CO int inputs(struct err *e)

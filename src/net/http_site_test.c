@@ -196,7 +196,25 @@ static const struct http_route rows[] = {
 
 static const struct http_table table = { "/t", &dialect_fastapi, rows, LEN(rows), NULL };
 static struct http_table docs = { "/docs", &dialect_plain, NULL, 0, NULL };
-static const struct http_table *const tables[] = { &table, &docs };
+static const struct http_route express_rows[] = {
+    ROW(GET, "/x/thing", no_content, .need = NEED_NONE, .status = 204),
+};
+static const struct http_table express = { "/x", &dialect_express, express_rows, 1, NULL };
+static const struct http_table *const tables[] = { &table, &docs, &express };
+
+/* Says which path was asked for, and who asked. */
+static CO int any_upgrade(struct http_req *req, struct err *e)
+{
+    if (str_eq_z(req->path, "/fail"))
+        return err_set(e, ERR_UNAVAILABLE, "full");
+    http_reply_text(
+        req, 200, "text/plain",
+        str_of(arena_printf(req->arena, STR_FMT " %s", STR_ARG(req->path), req->who.name)));
+    return 0;
+}
+
+static const struct http_route any_upgrade_route =
+    ROW(GET, "/", any_upgrade, .need = NEED_NONE, .flags = ROUTE_WS | ROUTE_ASKS);
 
 static int authenticate(struct http_req *req, const struct stream_addr *peer, void *arg,
                         struct http_identity *ret, struct err *e)
@@ -280,6 +298,7 @@ bool serve(const struct http_limits *with, CO int (*fn)(struct err *e))
         printf("# %s\n", e.msg);
         return false;
     }
+    http_server_upgrades(server, &any_upgrade_route, &dialect_express, NULL);
     loop_run(loop);
     loop_free(loop);
     return o.r == 0;
