@@ -59,6 +59,8 @@ struct shape_field {
     int decimals;  /* SHAPE_REAL, encode: Python's round() to so many places; 0: as it is */
     const char *def;           /* default in JSON syntax: "30", "\"http\"", "[]" */
     const char *const *one_of; /* NULL-terminated allowed strings */
+    bool enumeration;          /* of one_of: pydantic's words for an Enum, not for a Literal */
+    bool uuid;                 /* SHAPE_STR: must be a UUID */
     const struct shape *of;    /* SHAPE_OBJ, SHAPE_LIST */
     const char *doc;
 };

@@ -87,10 +87,45 @@ static void check_one_of(struct decode *d, const struct shape_field *f, const st
             return;
         expected = arena_printf(d->arena, "%s%s'%s'", expected ? expected : "", before, *choice);
     }
-    issue = add_issue(d, at, in, "literal_error",
+    issue = add_issue(d, at, in, f->enumeration ? "enum" : "literal_error",
                       arena_printf(d->arena, "Input should be %s", expected ? expected : "absent"));
     issue->ctx_key = "expected";
     issue->ctx_text = expected;
+}
+
+static bool is_hex(char c)
+{
+    return (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'f');
+}
+
+/* With or without its hyphens, as Python takes them; the words of pydantic for what is wrong. */
+static void check_uuid(struct decode *d, const struct place *at, const json_t *in)
+{
+    const char *s = json_string_value(in), *why = NULL;
+    size_t n = 0, digits = 0;
+    struct shape_issue *issue;
+
+    for (; s[n] && (is_hex(s[n]) || s[n] == '-'); n++)
+        digits += s[n] != '-';
+    if (s[n])
+        why = arena_printf(d->arena,
+                           "invalid character: expected an optional prefix of `urn:uuid:` "
+                           "followed by [0-9a-fA-F-], found `%.*s` at %zu",
+                           (int)utf8_step(s + n, strlen(s + n)), s + n, n + 1);
+    else if (n == digits && n != 32)
+        why = arena_printf(d->arena,
+                           "invalid length: expected length 32 for simple format, found %zu", n);
+    else if (digits != 32 || (n != 32 && n != 36))
+        why = "invalid group length";
+    for (size_t i = 0; !why && n == 36 && i < n; i++)
+        if ((s[i] == '-') != (i == 8 || i == 13 || i == 18 || i == 23))
+            why = "invalid group length";
+    if (!why)
+        return;
+    issue = add_issue(d, at, in, "uuid_parsing",
+                      arena_printf(d->arena, "Input should be a valid UUID, %s", why));
+    issue->ctx_key = "error";
+    issue->ctx_text = why;
 }
 
 static void check_length(struct decode *d, const struct shape_field *f, const struct place *at,
@@ -119,6 +154,8 @@ static void decode_str(struct decode *d, const struct shape_field *f, const stru
     }
     if (f->one_of)
         check_one_of(d, f, at, in);
+    else if (f->uuid)
+        check_uuid(d, at, in);
     else
         check_length(d, f, at, in);
     *(const char **)slot = json_string_value(in);
