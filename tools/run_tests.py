@@ -144,17 +144,26 @@ def e2e(store, extra=(), times=1):
     return suite
 
 
-def dbos_suite(run, timeout):
-    """The clients of DBOS from npm against the engine. Skipped without npm's registry, but not in CI."""
-    npm = subprocess.run([ROOT / "tools" / "npm_cache"], capture_output=True, text=True)
-    if npm.returncode:
-        why = f"the clients of DBOS cannot be installed: {npm.stderr.strip()}"
-        if os.environ.get("CHELA_CI"):
-            return 0, 1, why
-        print(f"    SKIPPED dbos: {why}")
-        return 0, 0, why
-    return count_pytest(run, "dbos", timeout, ["tests/dbos", "-n", "4", "--dist", "loadgroup"],
-                        {"CHELA_NPM": npm.stdout.strip()})
+def npm_set(name):
+    """(folder, None) of a set of tools/npm_cache, or (None, why not)."""
+    npm = subprocess.run([ROOT / "tools" / "npm_cache", name], capture_output=True, text=True)
+    return (None, npm.stderr.strip()) if npm.returncode else (npm.stdout.strip(), None)
+
+
+def npm_suite(name, sets, extra, what):
+    """A suite that needs packages from npm. Skipped without its registry, but not in CI."""
+    def suite(run, timeout):
+        env = {}
+        for variable, one in sets.items():
+            env[variable], why = npm_set(one)
+            if why:
+                why = f"{what} cannot be installed: {why}"
+                if os.environ.get("CHELA_CI"):
+                    return 0, 1, why
+                print(f"    SKIPPED {name}: {why}")
+                return 0, 0, why
+        return count_pytest(run, name, timeout, [f"tests/{name}", *extra, "--dist", "loadgroup"], env)
+    return suite
 
 
 def crash(store, kills, extra=()):
