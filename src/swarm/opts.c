@@ -25,6 +25,8 @@ const struct opt swarm_opts[] = {
         .doc = "Largest message, over HTTP and WebSocket."),
     ROW(OPT_MSEC, "gateway.ping", ping_ms, "30s", .min = 100, .max = 3600000,
         .doc = "Silence on a WebSocket after which it is pinged."),
+    ROW(OPT_MSEC, "gateway.connect_timeout", connect_timeout_ms, "10s", .min = 100, .max = 600000, .flags = OPT_LIVE,
+        .doc = "Time for a WebSocket without a token in its upgrade to send one in its connect frame."),
     ROW(OPT_BOOL, "gateway.auth_required", auth_required, "on", .env = "AUTH_REQUIRED",
         .doc = "Off: the gateway's own routes and WebSocket ask for no token, as in the original; for clients that send none."),
     ROW(OPT_BOOL, "gateway.legacy_status", legacy_status, "off", .flags = OPT_LIVE, .env = "LEGACY_STATUS_CODES",
@@ -71,10 +73,16 @@ const struct opt swarm_opts[] = {
         .doc = "Session keys, * for anything, whose messages from people are obeyed as commands; empty: none."),
     ROW(OPT_STR,  "swarm.repository", default_repo, "", .env = "GITHUB_DEFAULT_REPO",
         .doc = "Repository that issue numbers in commands belong to, owner/name."),
+    ROW(OPT_STR,  "swarm.model", agent_model, "anthropic/claude-sonnet-4-5", .flags = OPT_LIVE,
+        .doc = "Model of agents that commands make, provider/name."),
     ROW(OPT_MSEC, "swarm.check", check_ms, "30s", .min = 100, .max = DAYS, .flags = OPT_LIVE, .env = "HEALTH_CHECK_INTERVAL:ms",
         .doc = "How often workflows are looked at for those that are stuck or failed."),
     ROW(OPT_MSEC, "swarm.stuck", stuck_ms, "5m", .min = 1000, .max = 365 * DAYS, .flags = OPT_LIVE,
         .doc = "A workflow that runs and has recorded nothing for so long counts as stuck."),
+    ROW(OPT_MSEC, "swarm.backlog", backlog_ms, "15m", .min = 0, .max = 365 * DAYS, .flags = OPT_LIVE,
+        .doc = "Workflows that are enqueued for longer make the whole unhealthy; 0: never."),
+    ROW(OPT_INT,  "swarm.failure_rate", failure_rate, "50", .min = 0, .max = 100, .flags = OPT_LIVE,
+        .doc = "So do more failures than this share, in percent, of what ended in the last hour (of 10 and more)."),
 };
 /* clang-format on */
 const size_t swarm_opts_len = LEN(swarm_opts);
