@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The client against real gateways: handshake, turns, posts, channels, losses, refusals."""
 
-import signal
-
 import pytest
 from gateway import USER
 from tool import Refused
@@ -106,15 +104,6 @@ def test_a_device_identity_is_accepted(make_tool, tmp_path, gateway):
     tool("wait")
     assert tool("request", method="health")["payload"]["ok"] is True
     assert (tmp_path / "device.key").stat().st_mode & 0o777 == 0o600
-
-
-def test_a_restart_that_is_announced_is_waited_out(gateway, tool):
-    before = len(tool.lines)
-    gateway.process.send_signal(signal.SIGUSR1 if gateway.release < "2026.8" else signal.SIGUSR2)
-    tool.event("shutdown", after=before)
-    tool.state("connected", before)
-    assert tool("request", method="health")["payload"]["ok"] is True
-    gateway.ready()
 
 
 def test_a_gateway_that_is_killed_is_found_again_with_its_subscription(gateway, make_tool):
