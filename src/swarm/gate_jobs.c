@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * swarm/gate_jobs.c — requests that wait for the disk. They stand in one queue in the order in
+ * which they came, and fibers take them from its head; a fiber that takes one joins the mailbox's
+ * lane before it waits, so what one socket sends is accepted in that order, and all that comes
+ * meanwhile shares the next commit. A request that then waits for an agent's reply no longer counts
+ * as work: acknowledgements of the same socket go on.
+ */
+#include <stdlib.h>
+
+#include "base/id.h"
+#include "base/log.h"
+#include "base/secret.h"
+#include "swarm/gate_int.h"
+
+#define BACKEND "backend-api" /* who the sender of an agent.send is, unless it says so */
+
+enum {
+    POOL_MAX = 256,
+    OWN_MAX = 64, /* subscriptions of a socket that are tried for an id without a session */
+};
+
+struct gate_job *gate_job_take(struct gate *g)
+{
+    struct gate_job *job = g->pool;
+
+    if (!job)
+        return xcalloc(1, sizeof(*job));
+    g->pool = job->next;
+    g->n_pool--;
+    return job;
+}
+
+void gate_job_give(struct gate *g, struct gate_job *job)
+{
+    if (g->n_pool >= POOL_MAX) {
+        arena_done(&job->arena);
+        free(job);
+        return;
+    }
+    arena_reset(&job->arena);
+    job->next = g->pool;
+    g->pool = job;
+    g->n_pool++;
+}
+
+static bool is_full(const struct gate_sock *sock)
+{
+    return sock->n_jobs >= GATE_JOBS || sock->bytes >= GATE_JOBS_BYTES;
+}
+
+/* It is on the disk, or refused: the socket may send more. */
+static void stored(struct gate_job *job)
+{
+    struct gate_sock *sock = job->sock;
+
+    sock->gate->n_at_work--;
+    sock->n_jobs--;
+    sock->bytes -= job->bytes;
+    job->bytes = 0;
+    if (sock->paused && sock->n_jobs <= GATE_JOBS / 2 && sock->bytes <= GATE_JOBS_BYTES / 2) {
+        sock->paused = false;
+        if (sock->ws)
+            ws_resume_reading(sock->ws);
+    }
+}
+
+uint64_t gate_reply_ms(const struct gate *g, const json_t *seconds)
+{
+    uint64_t most = (uint64_t)g->s->settings->agent_timeout_ms;
+    double ms = seconds && json_is_number(seconds) ? json_number_value(seconds) * 1000 : -1;
+
+    if (ms < 0)
+        return most;
+    return ms < (double)most ? (uint64_t)ms : most;
+}
+
+/* --- agent.send and bare messages --- */
+
+/* What of a request outlives its document, while an agent thinks about it. */
+struct asked {
+    bool request;
+    char id[GATE_ID + 1], to[MAIL_SESSION];
+};
+
+static void key_of(const struct mail_in *in, struct str key, struct arena *a, struct str *ret)
+{
+    char hex[2 * SECRET_KEY + 1];
+
+    sha256_hex(str_of(arena_printf(a, STR_FMT "|" STR_FMT "|" STR_FMT, STR_ARG(in->from),
+                                   STR_ARG(in->to), STR_ARG(key))),
+               hex);
+    *ret = str_of(arena_printf(a, "msg:%s", hex));
+}
+
+static struct str fresh_id(struct arena *a)
+{
+    char id[UUID_TEXT];
+
+    uuid_v4(id);
+    return arena_str(a, str_of(id));
+}
+
+static int text_param(const json_t *params, const char *key, struct str *ret, struct err *e)
+{
+    const json_t *v = json_object_get(params, key);
+
+    if (!v || json_is_null(v))
+        return 0;
+    if (!json_is_string(v))
+        return err_set(e, ERR_INVALID, "Invalid request: %s is not a text", key);
+    *ret = (struct str){ json_string_value(v), json_string_length(v) };
+    return 0;
+}
+
+/* Request ids repeat ("1", "2"), so they never make two sends one: only an idempotencyKey does. */
+static int read_send(struct gate_job *job, struct mail_in *in, struct err *e)
+{
+    const json_t *p = job->frame.params, *metadata = json_object_get(p, "metadata");
+    struct str key = { 0 };
+    int r;
+
+    in->from = STR(BACKEND);
+    r = text_param(p, "sessionKey", &in->to, e);
+    if (r == 0)
+        r = text_param(p, "message", &in->content, e);
+    if (r == 0)
+        r = text_param(p, "idempotencyKey", &key, e);
+    if (r == 0)
+        r = text_param(p, "from", &in->from, e);
+    if (r == 0 && (!in->to.n || !in->content.n || !in->from.n))
+        r = err_set(e, ERR_INVALID, "Invalid message: missing required fields");
+    if (r == 0 && metadata && !json_is_null(metadata))
+        r = json_text(metadata, SIZE_MAX / 2, &job->arena, &in->metadata, e);
+    if (r < 0)
+        return r;
+    if (key.n)
+        key_of(in, key, &job->arena, &in->workflow);
+    else
+        in->workflow = fresh_id(&job->arena);
+    in->id = in->workflow;
+    return 0;
+}
+
+static void copy_z(char *out, size_t size, struct str s)
+{
+    size_t n = s.n < size ? s.n : size - 1;
+
+    memcpy(out, s.n ? s.p : "", n);
+    out[n] = '\0';
+}
+
+/* 0 with a reply in *text, or MAIL_NOTHING. */
+static CO int reply_of(struct gate_sock *sock, const struct mail_out *out, uint64_t wait_ms,
+                       struct buf *text, struct err *e)
+{
+    struct gate *g = sock->gate;
+    int r;
+
+    if (!out->existed && (!out->replies || wait_ms == 0))
+        return MAIL_NOTHING;
+    if (sock->n_waits >= GATE_WAITS || g->n_waits >= GATE_WAITS_ALL)
+        return MAIL_NOTHING;
+    sock->n_waits++;
+    g->n_waits++;
+    r = mail_reply_wait(g->s->mail, str_of(out->workflow), now_ms() + (out->replies ? wait_ms : 0),
+                        text, e);
+    sock->n_waits--;
+    g->n_waits--;
+    return r;
+}
+
+static CO void send_message(struct gate_job *job)
+{
+    struct gate_sock *sock = job->sock;
+    struct gate *g = sock->gate;
+    AUTO(buf_done) struct buf text = { 0 };
+    uint64_t wait_ms = gate_reply_ms(g, json_object_get(job->frame.params, "timeout"));
+    struct mail_out out;
+    struct mail_in in = { 0 };
+    struct asked asked = { .request = job->frame.request };
+    struct str response = { 0 };
+    struct err e;
+    int r;
+
+    r = asked.request ? read_send(job, &in, &e)
+                      : gate_message_read(job->frame.params, true, &job->arena, &in, &e);
+    if (r == 0)
+        r = mail_send(g->s->mail, &in, &out, &e);
+    stored(job);
+    if (r < 0) {
+        gate_answer_error(sock, &job->frame, &e);
+        return;
+    }
+    copy_z(asked.id, sizeof(asked.id), job->frame.id);
+    copy_z(asked.to, sizeof(asked.to), in.to);
+    arena_done(&job->arena); /* the agent may take a minute */
+
+    buf_init(&text, (size_t)g->s->settings->max_message);
+    if (reply_of(sock, &out, wait_ms, &text, &e) == 0)
+        response = text.n ? buf_str(&text) : STR("");
+    if (asked.request)
+        gate_answer_sent(sock, str_of(asked.id), str_of(asked.to), response, &out);
+    else
+        gate_answer_result(sock, str_of(asked.id), response, &out);
+}
+
+/* --- agent.ack and agent.reply --- */
+
+/* The key of a socket's i-th subscription; false: it has fewer. */
+static bool own_session(const struct gate_sock *sock, unsigned i, char out[MAIL_SESSION])
+{
+    const struct gate_sub *sub = sock->subs;
+
+    for (; sub && i > 0; i--)
+        sub = sub->next;
+    if (sub)
+        copy_z(out, MAIL_SESSION, sub->session->node.key);
+    return sub;
+}
+
+static CO int ack_in(struct mail *m, struct str session, struct str id, const struct str *response,
+                     struct err *e)
+{
+    return response ? mail_reply(m, session, id, *response, e) : mail_ack(m, session, id, e);
+}
+
+/*
+ * An id is the sender's, so two sessions may have the same one: what a socket acknowledges is of
+ * the session it names, or else of one that it is subscribed to.
+ */
+static CO int ack_one(struct gate_sock *sock, struct str session, struct str id,
+                      const struct str *response, struct err *e)
+{
+    struct mail *m = sock->gate->s->mail;
+    char own[MAIL_SESSION];
+    int r = -ERR_NOT_FOUND;
+
+    if (session.n)
+        return ack_in(m, session, id, response, e);
+    if (sock->n_subs == 0 || sock->n_subs > OWN_MAX)
+        return err_set(e, ERR_INVALID, "Invalid request: sessionKey is missing");
+    for (unsigned i = 0; r == -ERR_NOT_FOUND && own_session(sock, i, own); i++)
+        r = ack_in(m, str_of(own), id, response, e);
+    return r;
+}
+
+static int read_ids(struct gate_job *job, struct str **ret, size_t *ret_n, struct err *e)
+{
+    const json_t *one = json_object_get(job->frame.params, "messageId");
+    const json_t *many = json_object_get(job->frame.params, "messageIds");
+    size_t n = json_is_array(many) ? json_array_size(many) : 1;
+    struct str *ids;
+
+    if (n > GATE_ACKS)
+        return err_set(e, ERR_LIMIT, "more than %d messageIds", GATE_ACKS);
+    ids = arena_alloc(&job->arena, n * sizeof(*ids) + 1);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *v = json_is_array(many) ? json_array_get(many, i) : one;
+
+        ids[i] = (struct str){ json_string_value(v), json_string_length(v) };
+        if (!ids[i].n)
+            return err_set(e, ERR_INVALID, "Invalid request: messageId is missing");
+    }
+    *ret = ids;
+    *ret_n = n;
+    return 0;
+}
+
+static CO void acknowledge(struct gate_job *job)
+{
+    struct gate_sock *sock = job->sock;
+    struct str *ids = NULL, session = { 0 }, response = { 0 };
+    bool reply = job->frame.method == METHOD_REPLY;
+    size_t n = 0;
+    struct err e;
+    int r;
+
+    r = read_ids(job, &ids, &n, &e);
+    if (r == 0)
+        r = text_param(job->frame.params, "sessionKey", &session, &e);
+    if (r == 0)
+        r = text_param(job->frame.params, "response", &response, &e);
+    if (r == 0 && reply && !response.p)
+        r = err_set(&e, ERR_INVALID, "Invalid request: response is missing");
+    for (size_t i = 0; r == 0 && i < n; i++)
+        r = ack_one(sock, session, ids[i], reply ? &response : NULL, &e);
+    stored(job);
+    if (r < 0)
+        gate_answer_error(sock, &job->frame, &e);
+    else
+        gate_answer(sock, job->frame.id, "{\"status\":\"%s\",\"acknowledged\":%zu}",
+                    reply ? "replied" : "acknowledged", n);
+}
+
+/* --- the fibers --- */
+
+static struct gate_job *next_job(struct gate *g)
+{
+    struct gate_job *job = g->queue;
+
+    if (!job)
+        return NULL;
+    g->queue = job->next;
+    if (!g->queue)
+        g->queue_end = &g->queue;
+    g->n_queue--;
+    return job;
+}
+
+static CO void work_on(struct gate *g, struct gate_job *job)
+{
+    g->n_at_work++;
+    if (job->frame.method == METHOD_SEND || job->frame.method == METHOD_DIRECT)
+        send_message(job);
+    else
+        acknowledge(job);
+    gate_sock_unref(job->sock);
+    gate_job_give(g, job);
+}
+
+static CO int worker(void *arg, struct err *e)
+{
+    struct gate *g = arg;
+    struct gate_job *job;
+
+    g->n_starting--;
+    while ((job = next_job(g)))
+        work_on(g, job);
+    g->n_workers--;
+    return 0;
+}
+
+void gate_jobs_hire(struct gate *g)
+{
+    struct err e;
+
+    if (g->n_queue <= g->n_starting || g->n_at_work + g->n_starting >= GATE_WORKERS)
+        return;
+    if (fiber_group_spawn(g->fibers, "gateway request", worker, g, &e) < 0)
+        return; /* those that work will come to it, or the next tick will */
+    g->n_workers++;
+    g->n_starting++;
+}
+
+void gate_job_start(struct gate_sock *sock, struct gate_job *job)
+{
+    struct gate *g = sock->gate;
+
+    job->sock = sock;
+    job->next = NULL;
+    sock->refs++;
+    sock->n_jobs++;
+    sock->bytes += job->bytes;
+    *g->queue_end = job;
+    g->queue_end = &job->next;
+    g->n_queue++;
+    if (is_full(sock) && !sock->paused && sock->ws) {
+        sock->paused = true;
+        ws_pause_reading(sock->ws);
+    }
+    gate_jobs_hire(g);
+}
