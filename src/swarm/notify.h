@@ -42,9 +42,13 @@ int notify_text(const struct notification *n, struct buf *out, struct err *e) MU
 /* Say it durably. to {0}: the session of the settings. key makes it one. */
 CO int notify_send(struct notify *n, struct str to, struct str key, struct str text, struct err *e)
     MUST_CHECK;
-/* The same in a transaction of a workflow's step. */
+/* The same in a transaction of a workflow's step (store thread). ERR_CONFLICT: said before in other
+ * words; it and ERR_LIMIT (the mailbox is full) have spoilt nothing. */
 int notify_send_tx(struct store_tx *tx, const struct notify *n, struct str to, struct str key,
                    struct str text, struct err *e) MUST_CHECK;
+
+/* After that transaction's commit. */
+void notify_sent(struct notify *n, struct str to);
 
 struct oc_client *notify_client(struct notify *n); /* NULL: openclaw.url is not set */
 

@@ -13,7 +13,7 @@
 #define NOTIFY_CHARS   4000    /* of notifications in one text */
 #define NOTIFY_JOINED  100     /* notifications in one text */
 #define NOTIFY_OUTLETS 4096    /* sessions whose rate is remembered */
-#define NOTIFY_FIBERS  16      /* sessions that are delivered to at once */
+#define NOTIFY_FIBERS  64      /* sessions that are delivered to at once */
 #define NOTIFY_ECHOES  64      /* texts of ours that are known again */
 #define TURN_MS        (10 * 60 * 1000)
 #define POST_MS        (60 * 1000)
@@ -66,6 +66,7 @@ struct outlet { /* one session that is delivered to */
 struct notify {
     struct swarm *s;
     struct oc_client *client;
+    struct mail_driver driver; /* lent to mail */
     bool self, stopping;
     uint64_t started_ms;
     struct strmap outlets;
