@@ -95,7 +95,7 @@ static int tell(struct store_tx *tx, struct dead_call *call, struct dead *dead, 
 {
     char hex[2 * SECRET_KEY + 1], workflow[MAIL_ID], id[MAIL_ID];
     uint64_t age = (uint64_t)call->m->set->message_max_age_ms;
-    AUTO(buf_done) struct buf text;
+    AUTO(buf_done) struct buf text = { 0 };
     struct mail_accept a = { 0 };
     int64_t waiting;
     int r;
