@@ -85,6 +85,16 @@ CO int life_resume(struct life *l, struct str id, struct arena *a, struct agent_
 CO int life_delete(struct life *l, struct str id, struct err *e)
     MUST_CHECK; /* soft; a repeat is 0 */
 
+/*
+ * The gateway's routes: an operation by the original's request object (camelCase), by its workflow,
+ * whose result is *out. op: OP_PROVISION, OP_HEARTBEAT or OP_PAUSE (then the request's "action"
+ * says pause or resume). Makes the workflow's id, so that a repeat of what is under way or done
+ * joins it. What fails for reasons of the request is a result with status "failed".
+ * ret->id is filled before the wait. deadline_ms 0: does not wait, *out stays as it is.
+ */
+CO int life_flow(struct life *l, enum agent_op op, const json_t *request, uint64_t deadline_ms,
+                 struct durable_started *ret, struct buf *out, struct err *e) MUST_CHECK;
+
 /* A consumer says that it lives (WebSocket agent.heartbeat, POST …/heartbeat of a liveness kind):
  * in memory, no write. ERR_NOT_FOUND. */
 int life_alive(struct life *l, struct str session, struct err *e) MUST_CHECK;
@@ -101,6 +111,5 @@ CO int life_overview(struct life *l, struct life_counts *ret, struct err *e) MUS
 extern void (*life_push)(struct swarm *s, struct str session, const char *event,
                          const json_t *payload);
 
-/* Routes /api/v1/agents…; their room is the struct life. */
-extern const struct http_route life_routes[];
-extern const size_t life_routes_len;
+/* Routes /api/v1/agents…; who may use them depends on agents.auth (life_auth.c). */
+void life_table(struct life *l, struct http_table *ret);

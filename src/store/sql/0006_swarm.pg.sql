@@ -43,6 +43,7 @@ CREATE TABLE agent_swarm_instances (
 );
 CREATE INDEX agent_swarm_instances_user ON agent_swarm_instances (user_id, created_at);
 CREATE INDEX agent_swarm_instances_created ON agent_swarm_instances (created_at, id);
+CREATE INDEX agent_swarm_instances_updated ON agent_swarm_instances (updated_at, id);
 CREATE INDEX agent_swarm_instances_status ON agent_swarm_instances (status);
 CREATE INDEX agent_swarm_instances_name ON agent_swarm_instances (name);
 CREATE INDEX agent_swarm_instances_agent ON agent_swarm_instances (openclaw_agent_id);
