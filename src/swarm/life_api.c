@@ -52,7 +52,7 @@ static json_t *typed_json(struct str text, json_type type)
 
 static json_t *health_json(const struct agent_info *row)
 {
-    if (row->status != AGENT_RUNNING || !row->heartbeat)
+    if (row->status != AGENT_RUNNING || !row->heartbeat || !row->interval.n)
         return json_null();
     return json_string(row->silent ? "silent" : "ok");
 }

@@ -30,9 +30,9 @@ struct beat_in {
 struct message_in {
     const char *message;
 };
-extern const struct shape shape_agent_create, shape_agent_settings, shape_agent_query,
-    shape_agent_beat, shape_agent_message, shape_agent_out, shape_agent_list_out,
-    shape_agent_created_out, shape_agent_beat_out, shape_agent_message_out;
+extern const struct shape life_shape_create, life_shape_settings, life_shape_query, life_shape_beat,
+    life_shape_message, life_shape_out, life_shape_list_out, life_shape_created_out,
+    life_shape_beat_out, life_shape_message_out;
 
 CO int agent_api_list(struct http_req *req, struct err *e);
 CO int agent_api_create(struct http_req *req, struct err *e);
