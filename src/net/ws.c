@@ -239,6 +239,25 @@ static void take_up(struct ws *ws)
         ws_drain(ws);
 }
 
+static uint64_t next_due(const struct ws *ws)
+{
+    if (ws->broken || ws->stir)
+        return now_ms();
+    if (ws->state != WS_OPEN)
+        return ws->due_ms;
+    return ws->heard_ms + (ws->pinged ? ws->limits.dead_ms : ws->limits.ping_ms);
+}
+
+/* Bytes came. The timer stands at the end of our patience if we had asked for some. */
+static void heard(struct ws *ws)
+{
+    ws->heard_ms = now_ms();
+    if (ws->pinged) {
+        ws->pinged = false;
+        loop_timer_set(ws->timer, next_due(ws));
+    }
+}
+
 /* 0: more may be there at once. */
 static int read_once(struct ws *ws)
 {
@@ -253,8 +272,7 @@ static int read_once(struct ws *ws)
         lose(ws);
         return STREAM_END;
     }
-    ws->heard_ms = now_ms();
-    ws->pinged = false;
+    heard(ws);
     if (ws->state == WS_LINGER)
         return 0;
     ws_rx_give(&ws->rx, scratch, n);
@@ -278,15 +296,6 @@ static void on_ready(struct stream *s, unsigned events, void *arg)
         if (read_once(ws) != 0)
             break;
     ws_settle(ws);
-}
-
-static uint64_t next_due(const struct ws *ws)
-{
-    if (ws->broken || ws->stir)
-        return now_ms();
-    if (ws->state != WS_OPEN)
-        return ws->due_ms;
-    return ws->heard_ms + (ws->pinged ? ws->limits.dead_ms : ws->limits.ping_ms);
 }
 
 void ws_settle(struct ws *ws)
