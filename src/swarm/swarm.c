@@ -88,17 +88,19 @@ void swarm_free(struct swarm *s)
 
 void swarm_tables(struct swarm *s, struct http_table out[SWARM_TABLES])
 {
-    const struct http_table tables[] = {
-        { "/api/v1/messages", &dialect_plain, mail_routes, mail_routes_len, s->mail },
-        { "/api/v1/agents", &dialect_fastapi, life_routes, life_routes_len, s->life },
-        { "/api/v1/openclaw", &dialect_fastapi, notify_routes, notify_routes_len, s->notify },
-        { "/api/v1/commands", &dialect_plain, command_routes, command_routes_len, s->command },
-        { "/api/v1/swarm", &dialect_plain, monitor_routes, monitor_routes_len, s->monitor },
-    };
+    struct http_table *t = out;
 
-    _Static_assert(LEN(tables) + GATE_TABLES == SWARM_TABLES, "count them");
-    memcpy(out, tables, sizeof(tables));
-    gate_tables(s->gate, out + LEN(tables));
+    *t++ = (struct http_table){ "/api/v1/messages", &dialect_plain, mail_routes, mail_routes_len,
+                                s->mail };
+    *t++ = (struct http_table){ "/api/v1/openclaw", &dialect_fastapi, notify_routes,
+                                notify_routes_len, s->notify };
+    *t++ = (struct http_table){ "/api/v1/commands", &dialect_plain, command_routes,
+                                command_routes_len, s->command };
+    life_table(s->life, t++);
+    monitor_tables(s->monitor, t);
+    t += MONITOR_TABLES;
+    gate_tables(s->gate, t);
+    _Static_assert(4 + MONITOR_TABLES + GATE_TABLES == SWARM_TABLES, "count them");
 }
 
 const char *time_python(int64_t ms, struct arena *a)

@@ -25,6 +25,7 @@ struct swarm_settings { /* [swarm], [gateway] and [openclaw] of the settings fil
     long long agent_timeout_ms;   /* longest wait for an agent's reply; AGENT_TIMEOUT */
     long long max_message;        /* bytes of a message, HTTP and WebSocket; MAX_MESSAGE_SIZE */
     long long ping_ms;            /* between pings */
+    long long connect_timeout_ms; /* for a WebSocket to say who it is */
     bool auth_required;           /* off: HTTP callers need no token; AUTH_REQUIRED */
     bool legacy_status; /* faults of a client are 500 as in the original; LEGACY_STATUS_CODES */
     /* backend */
@@ -50,9 +51,11 @@ struct swarm_settings { /* [swarm], [gateway] and [openclaw] of the settings fil
     long long notify_rate; /* a minute and session */
     char *command_sources; /* patterns of session keys whose messages are read as commands */
     char *default_repo;    /* GITHUB_DEFAULT_REPO */
+    char *agent_model;     /* of agents that commands make */
     /* monitor */
-    long long check_ms; /* HEALTH_CHECK_INTERVAL */
-    long long stuck_ms; /* PENDING without a step for so long */
+    long long check_ms;                 /* HEALTH_CHECK_INTERVAL */
+    long long stuck_ms;                 /* PENDING without a step for so long */
+    long long backlog_ms, failure_rate; /* enqueued for longer; percent of the last hour */
 };
 extern const struct opt swarm_opts[]; /* offsets into struct swarm_settings */
 extern const size_t swarm_opts_len;
@@ -86,15 +89,11 @@ CO int swarm_start(struct swarm *s, struct err *e) MUST_CHECK;
 CO void swarm_stop(struct swarm *s); /* closes sockets with 1001, stops delivering and beating */
 void swarm_free(struct swarm *s);    /* NULL is fine */
 
-enum { SWARM_TABLES = 8 };
+enum { SWARM_TABLES = 9 };
 void swarm_tables(struct swarm *s, struct http_table out[SWARM_TABLES]);
 
 /* Runs for an upgrade to WebSocket on a path that no ROUTE_WS names; its room is the swarm. */
 extern const struct http_route swarm_upgrade_route;
-
-/* GET / of the gateway as the original answers it; req->room is not used. */
-int swarm_welcome(struct swarm *s, struct http_req *req, unsigned short port, struct err *e)
-    MUST_CHECK;
 
 void swarm_gauges(struct swarm *s); /* before metrics are printed */
 extern struct metric *const swarm_metrics[];
