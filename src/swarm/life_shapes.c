@@ -4,6 +4,7 @@
  * The answers are written by life_api.c; their shapes here are for the reference.
  */
 #include "swarm/life_api.h"
+#include "swarm/monitor.h"
 
 /* clang-format off */
 static const struct shape_field heartbeat_fields[] = {
@@ -118,6 +119,8 @@ const struct http_route life_routes[] = {
       .status = 201, .tag = "agents", .doc = "The same as provision, without its message." },
     { HTTP_M_GET, "/api/v1/agents/{agent_id}", agent_api_get, READS, .out = &life_shape_out,
       .tag = "agents", .doc = "Show an agent." },
+    { HTTP_M_GET, "/api/v1/agents/{agent_id}/workflows", monitor_agent_api, READS, .out = &monitor_agent_shape,
+      .tag = "agents", .doc = "The workflows of an agent's operations, and whether it is well." },
     { HTTP_M_DELETE, "/api/v1/agents/{agent_id}", agent_api_delete, NEED_AGENTS, .status = 204,
       .tag = "agents", .doc = "Stop an agent for good; its row stays." },
     { HTTP_M_POST, "/api/v1/agents/{agent_id}/provision", agent_api_provision, NEED_AGENTS, .out = &life_shape_out,
