@@ -16,10 +16,12 @@
 #include "base/metric.h"
 #include "base/offload.h"
 #include "daemon/sd_notify.h"
+#include "net/ws.h"
 #include "openclaw/openclaw.h"
 
 #define PING_MS       1000 /* how old the answer of /health may be */
 #define LISTEN_QUEUE  1024
+#define LINGER_MS     5000 /* for WebSockets to be gone; each takes 2 s at most */
 #define GRACE_LEFT_MS 2000 /* after the deadline: cancelled handlers unwind */
 
 extern char **environ;
@@ -188,6 +190,16 @@ static int check_bind(const struct daemon *d, struct err *e)
 
     if (addr_is_loopback(s->host))
         return 0;
+    if (!s->swarm.auth_required)
+        return err_set(e, ERR_INVALID,
+                       "gateway.auth_required is off, so anybody who reaches gateway.host '%s' "
+                       "could use the gateway: that is for loopback addresses only",
+                       s->host);
+    if (strcmp(s->swarm.backend_auth, "none") == 0)
+        return err_set(e, ERR_INVALID,
+                       "gateway.host is '%s', which others can reach, and agents.auth is 'none': "
+                       "set it to token or jwt",
+                       s->host);
     if (!auth_configured(&d->auth))
         return err_set(e, ERR_INVALID,
                        "gateway.host is '%s', which others can reach, and no API key exists: make "
@@ -205,6 +217,8 @@ static void list_tables(struct daemon *d)
 
     d->dialect = dialect_fastapi;  /* unknown paths of the gateway were answered so */
     d->dialect.head_is_get = true; /* load balancers probe with HEAD */
+    d->dialect.any_case = true;    /* the rest is as the original of /health had it */
+    d->dialect.slash_fits = true;
     bridge_tables(d->bridge, t);
     t += BRIDGE_TABLES;
     durable_tables(d->workflows.engine, t);
@@ -230,6 +244,7 @@ static int serve(struct daemon *d, struct err *e)
                         &d->server, e);
     if (r < 0)
         return r;
+    http_server_upgrades(d->server, &swarm_upgrade_route, &dialect_express, d->swarm);
     r = listen_unix(d->opt.dir->socket, &fd, e);
     if (r == 0)
         r = http_server_listen(d->server, fd, NULL, e);
@@ -305,6 +320,17 @@ static CO int stop_workflows(void *arg, struct err *e)
     return 0;
 }
 
+/* WebSockets that have said good-bye linger a moment, so that their peers can read it. */
+static CO void await_sockets(void)
+{
+    uint64_t deadline_ms = now_ms() + LINGER_MS;
+    struct err e;
+
+    while (ws_streams() > 0 && now_ms() < deadline_ms)
+        if (fiber_sleep(10, &e) < 0)
+            break;
+}
+
 /* Take down in reverse what start() has built, however far it came. */
 static CO void stop(struct daemon *d)
 {
@@ -321,6 +347,7 @@ static CO void stop(struct daemon *d)
         log_warn("requests were cut off", "error", LOG_ERR(&e));
     if (workflows)
         (void)fiber_join(workflows, &e); /* the same */
+    await_sockets();
     fiber_group_cancel(d->chores);
     (void)fiber_group_join(d->chores, &e); /* they end by being cancelled */
     if (d->bridge)

@@ -9,12 +9,36 @@
 #include "base/time.h"
 #include "daemon/daemon.h"
 
+struct endpoints {
+    const char *health, *workflowStatus, *sendMessage, *chat, *provisionAgent, *heartbeat,
+        *pauseResume, *skillInstallation, *skillExecution, *websocket;
+};
+static const struct shape_field endpoint_fields[] = {
+    FIELD(struct endpoints, health),         FIELD(struct endpoints, workflowStatus),
+    FIELD(struct endpoints, sendMessage),    FIELD(struct endpoints, chat),
+    FIELD(struct endpoints, provisionAgent), FIELD(struct endpoints, heartbeat),
+    FIELD(struct endpoints, pauseResume),    FIELD(struct endpoints, skillInstallation),
+    FIELD(struct endpoints, skillExecution), FIELD(struct endpoints, websocket),
+};
+static const struct shape endpoints_shape =
+    SHAPE(struct endpoints, "WelcomeEndpoints", endpoint_fields);
+
 struct welcome {
-    const char *service, *version, *status, *docs, *openapi, *health, *timestamp;
+    const char *service, *version, *description;
+    const void *endpoints;
+    const char *status, *skillWorkflows, *chela, *docs, *openapi, *health, *timestamp;
 };
 static const struct shape_field welcome_fields[] = {
-    FIELD(struct welcome, service),   FIELD(struct welcome, version), FIELD(struct welcome, status),
-    FIELD(struct welcome, docs),      FIELD(struct welcome, openapi), FIELD(struct welcome, health),
+    FIELD(struct welcome, service),
+    FIELD(struct welcome, version, .doc = "Of the gateway's protocol."),
+    FIELD(struct welcome, description),
+    FIELD(struct welcome, endpoints, .of = &endpoints_shape),
+    FIELD(struct welcome, status),
+    FIELD(struct welcome, skillWorkflows),
+    FIELD(struct welcome, chela, .doc = "Version of this program."),
+    FIELD(struct welcome, docs),
+    FIELD(struct welcome, openapi),
+    FIELD(struct welcome, health),
     FIELD(struct welcome, timestamp),
 };
 static const struct shape welcome_shape = SHAPE(struct welcome, "Welcome", welcome_fields);
@@ -88,14 +112,34 @@ static const char *now_text(struct arena *a)
     return arena_strdup(a, text);
 }
 
+/* The original gateway's object, and where our own documents are. */
 static int welcome(struct http_req *req, struct err *e)
 {
+    const struct daemon *d = req->room;
     struct welcome *out = arena_new(req->arena, struct welcome);
+    struct endpoints *endpoints = arena_new(req->arena, struct endpoints);
 
+    *endpoints = (struct endpoints){
+        .health = "GET /health",
+        .workflowStatus = "GET /workflows/:uuid",
+        .sendMessage = "POST /messages",
+        .chat = "POST /chat",
+        .provisionAgent = "POST /workflows/provision-agent",
+        .heartbeat = "POST /workflows/heartbeat",
+        .pauseResume = "POST /workflows/pause-resume",
+        .skillInstallation = "POST /workflows/skill-installation",
+        .skillExecution = "POST /workflows/skill-execution",
+        .websocket = arena_printf(req->arena, "%s://localhost%s", d->tls ? "wss" : "ws",
+                                  strrchr(d->gateway, ':')),
+    };
     *out = (struct welcome){
-        .service = "chela",
-        .version = CHELA_VERSION,
+        .service = "OpenClaw Gateway",
+        .version = "1.0.0",
+        .description = "Durable workflows and messages for OpenClaw agents",
+        .endpoints = endpoints,
         .status = "running",
+        .skillWorkflows = "disabled",
+        .chela = CHELA_VERSION,
         .docs = "/docs",
         .openapi = "/openapi.json",
         .health = "/health",

@@ -16,10 +16,6 @@ void gate_free(struct gate *g);
 
 unsigned gate_sockets(const struct gate *g);
 
-/* The dialect of the original's HTTP server: paths without regard to case, one slash too many is
- * fine, OPTIONS answers 200 with the methods, errors are {"error":…}. */
-extern const struct http_dialect gate_dialect;
-
 /* Routes at the root of the gateway, a table for each of their prefixes. */
 enum { GATE_TABLES = 3 };
 void gate_tables(struct gate *g, struct http_table out[GATE_TABLES]);
