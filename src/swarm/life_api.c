@@ -357,13 +357,9 @@ static void edit_row(struct agent_info *row, void *arg)
 static int edit_body(struct store_tx *tx, void *arg, struct err *e)
 {
     struct edit *edit = arg;
-    int r;
 
     arena_done(&edit->arena);
-    r = life_move_tx(tx, &edit->step, &edit->arena, &edit->row, e);
-    if (r == 0 && edit->row.status == AGENT_PAUSED)
-        r = life_keep_tx(tx, &edit->row, &edit->arena, e);
-    return r;
+    return life_move_tx(tx, &edit->step, &edit->arena, &edit->row, e);
 }
 
 /* What the shape cannot tell: whether a key is there as null, or not at all. */

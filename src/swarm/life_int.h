@@ -126,10 +126,6 @@ CO int life_run(struct life *l, enum agent_op op, struct str id, const json_t *r
 /* Is there a workflow of this id, and is it over? */
 int life_ended_tx(struct store_tx *tx, struct str workflow, bool *ret, struct err *e) MUST_CHECK;
 
-/* A checkpoint of the row as it is, for a paused agent whose settings change. */
-int life_keep_tx(struct store_tx *tx, const struct agent_info *row, struct arena *a, struct err *e)
-    MUST_CHECK;
-
 /* --- life_keep.c: what is done now and then --- */
 
 CO int life_keep_house(void *life, struct err *e);

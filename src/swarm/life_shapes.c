@@ -130,7 +130,7 @@ const struct http_route life_routes[] = {
     { HTTP_M_POST, "/api/v1/agents/{agent_id}/resume", agent_api_resume, NEED_AGENTS, .out = &life_shape_out,
       .tag = "agents", .doc = "Resume a paused agent with the state of its checkpoint." },
     { HTTP_M_PATCH, "/api/v1/agents/{agent_id}/settings", agent_api_settings, NEED_AGENTS, .in = &life_shape_settings,
-      .out = &life_shape_out, .tag = "agents", .doc = "Change an agent's settings." },
+      .out = &life_shape_out, .tag = "agents", .doc = "Change an agent's settings; those of a paused one until it is resumed with its checkpoint's." },
     { HTTP_M_POST, "/api/v1/agents/{agent_id}/heartbeat", agent_api_beat, NEED_AGENTS, .in = &life_shape_beat,
       .out = &life_shape_beat_out, .flags = ROUTE_OPTIONAL, .tag = "agents", .doc = "Carry a heartbeat out, or say that the agent lives." },
     { HTTP_M_POST, "/api/v1/agents/{agent_id}/message", agent_api_message, NEED_AGENTS, .in = &life_shape_message,

@@ -5,8 +5,8 @@
  * Pause: captureAgentState, then updatePauseResumeStatus writes the checkpoint and the status in
  * one transaction. Resume: restoreAgentState reads the checkpoint of this pause, then
  * updatePauseResumeStatus writes configuration, heartbeat settings and status, in one transaction
- * too. A checkpoint older than the pause is not one of it: who paused without preserveState, or
- * changed the settings of a paused agent, gets back what was last said.
+ * too: what was set while it was paused gives way. A checkpoint older than the pause is not one of
+ * it: who paused without preserveState keeps the settings as they are.
  */
 #include "base/id.h"
 #include "swarm/life_int.h"
@@ -83,14 +83,6 @@ static int keep(struct store_tx *tx, const struct agent_info *row, struct str st
     uuid_v7(id); /* sorts by time, for two in one millisecond */
     args[0] = SQL_Z(id);
     return store_run(tx, &sql_keep, args, LEN(args), NULL, NULL, e);
-}
-
-int life_keep_tx(struct store_tx *tx, const struct agent_info *row, struct arena *a, struct err *e)
-{
-    struct str state = { 0 };
-    int r = capture_row(row, row->updated_ms, a, &state, e);
-
-    return r < 0 ? r : keep(tx, row, state, row->workflow, row->updated_ms, e);
 }
 
 static int find_agent(struct store_tx *tx, struct steer *p, struct err *e)
