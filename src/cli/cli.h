@@ -74,6 +74,8 @@ extern const struct cli_cmd cmd_schedule_ls, cmd_schedule_set, cmd_schedule_rm, 
     cmd_schedule_resume, cmd_schedule_trigger, cmd_schedule_backfill;
 extern const struct cli_cmd cmd_swarm_status, cmd_swarm_health, cmd_swarm_routing;
 extern const struct cli_cmd cmd_swarm_command, cmd_swarm_trackers;
+extern const struct cli_cmd cmd_swarm_agents, cmd_swarm_create, cmd_swarm_show, cmd_swarm_provision,
+    cmd_swarm_pause, cmd_swarm_resume, cmd_swarm_heartbeat, cmd_swarm_message, cmd_swarm_rm;
 extern const struct cli_cmd cmd_store_copy, cmd_status, cmd_version, cmd_completion;
 
 /* Parse argv into cli, *ret_cmd and args. 0, CLI_USAGE (said why on stderr), or <0. Pure but for
