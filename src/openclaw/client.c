@@ -27,8 +27,15 @@ static const struct oc_pace usual_pace = {
     .resend_ms = 1000,
 };
 
+static bool is_local(const struct url *u)
+{
+    return str_eq_nocase(u->host, STR("localhost")) || str_starts(u->host, STR("127.")) ||
+           str_eq(u->host, STR("::1"));
+}
+
 /* http:// and https:// are taken for ws:// and wss://. */
-static int normalise(const char *text, struct arena *a, const char **ret, struct err *e)
+static int normalise(const char *text, bool secret, struct arena *a, const char **ret,
+                     struct err *e)
 {
     struct url u;
     bool tls;
@@ -40,6 +47,9 @@ static int normalise(const char *text, struct arena *a, const char **ret, struct
     tls = str_eq_nocase(u.scheme, STR("wss")) || str_eq_nocase(u.scheme, STR("https"));
     if (!tls && !str_eq_nocase(u.scheme, STR("ws")) && !str_eq_nocase(u.scheme, STR("http")))
         return err_set(e, ERR_INVALID, "openclaw URL: its scheme is none of ws, wss, http, https");
+    if (secret && !tls && !is_local(&u))
+        log_warn("the token for the OpenClaw gateway goes over the network in clear", "host",
+                 LOG_SLICE(u.host));
     *ret = arena_printf(a, "%s%s", tls ? "wss" : "ws", text + u.scheme.n);
     return 0;
 }
@@ -57,7 +67,7 @@ int oc_new(struct loop *loop, const struct oc_conf *conf, struct oc_client **ret
     c->loop = loop;
     c->conf = *conf;
     c->pace = usual_pace;
-    r = normalise(conf->url, &c->texts, &c->conf.url, e);
+    r = normalise(conf->url, conf->token && conf->token[0], &c->texts, &c->conf.url, e);
     if (r < 0) {
         oc_free(c);
         return r;
@@ -175,7 +185,6 @@ static void connected(struct oc_client *c, struct ws *ws)
     c->attempts = 0;
     c->connected_at_ms = now_ms();
     c->last_error[0] = '\0';
-    c->last_seq = -1;
     oc_breaker_met(&c->breaker);
     metric_add(&oc_m_connects, 0, 1);
     metric_set(&oc_m_connected, 0, 1);
@@ -208,6 +217,7 @@ CO static int live(struct oc_client *c, struct tide *tide, struct err *e)
     tide->end = OC_END_LOST;
     tide->hint_ms = 0;
     c->restart_hint_ms = 0;
+    c->last_seq = -1;
     c->attempts++;
     r = ws_open(c->loop, &target, &limits, NULL, NULL, &ws, e);
     if (r == 0)

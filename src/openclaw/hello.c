@@ -65,20 +65,22 @@ static int closed(struct ws *ws, enum oc_end *ret_end, struct err *e)
 CO static int challenged(struct oc_client *c, struct ws *ws, uint64_t deadline_ms,
                          struct challenge *ret, enum oc_end *ret_end, struct err *e)
 {
-    uint64_t until = deadline_min(deadline_ms, deadline_in((long long)c->pace.greet_ms));
+    uint64_t until = deadline_ms;
     struct arena a = { 0 };
     struct oc_frame frame;
     struct str nonce;
     int r;
 
     *ret = (struct challenge){ 0 };
+    if (!c->use_device) /* a device cannot sign without one */
+        until = deadline_min(deadline_ms, deadline_in((long long)c->pace.greet_ms));
     do {
         r = oc_receive(ws, &a, &frame, until, e);
     } while (r == 0 &&
              (frame.kind != OC_FRAME_EVENT || strcmp(frame.name, "connect.challenge") != 0));
     if (r == WS_CLOSED) {
         r = closed(ws, ret_end, e);
-    } else if (r == -ERR_TIMEOUT) {
+    } else if (r == -ERR_TIMEOUT && until < deadline_ms) {
         r = 0; /* none will come */
     } else if (r == 0) {
         nonce = json_member_str(frame.payload, "nonce");

@@ -103,7 +103,8 @@ RIG_TEST(a_refusal_has_the_code_that_fits_and_the_peers_words, refuses)
     CO_CHECK(oc_start(rig.client, e) == 0);
     CO_CHECK(oc_wait(rig.client, SOON, e) == 0);
     for (size_t i = 0; i < LEN(rows); i++) {
-        CO_CHECK(oc_request(rig.client, rows[i].name, NULL, SOON, NULL, &why) == -(int)rows[i].code);
+        CO_CHECK(oc_request(rig.client, rows[i].name, NULL, SOON, NULL, &why) ==
+                 -(int)rows[i].code);
         CO_CHECK(strstr(why.msg, ": no"));
     }
     CO_CHECK(!rig.client->breaker.open); /* answers are no failures of the transport */

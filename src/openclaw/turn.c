@@ -167,9 +167,12 @@ CO int oc_turn(struct oc_client *c, const struct oc_turn *turn, uint64_t deadlin
                struct buf *out, struct err *e)
 {
     uint64_t line = oc_history_add(c, "agent_turn", turn->session, turn->message);
+    size_t held = out->n;
     int r;
 
     r = take_turn(c, turn, deadline_of(c, deadline_ms), out, e);
+    if (r < 0)
+        out->n = held; /* a text that did not fit */
     oc_history_end(c, line, r == 0);
     return r;
 }

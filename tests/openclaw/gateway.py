@@ -14,7 +14,7 @@ import httpx
 from wait import eventually
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PATIENCE = 90
+PATIENCE = 120
 RELEASES = ("2026.7.35", "2026.9.6")
 TOKEN = "tok-of-the-gateway"
 USER = 111  # whom the channel lets in

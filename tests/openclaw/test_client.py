@@ -77,16 +77,13 @@ def test_a_post_goes_out_through_the_channel_once(gateway, tool, proxy):
 
 def test_what_a_person_writes_in_a_channel_is_told_and_answered(gateway, tool):
     text = unique("question")
+    gateway.telegram.say(999, "%s-stranger {{say I am not let in}}" % text)
     gateway.telegram.say(USER, "%s {{say the answer to %s}}" % (text, text))
     told = tool.event("session.message", lambda p: p["message"]["role"] == "user" and text in str(p["message"]))
-    assert told["sessionKey"] == SESSION and told["messageId"]
+    assert told["sessionKey"] == SESSION and told["messageId"] and "stranger" not in str(told["message"])
     assert told["session"]["origin"]["provider"] == "telegram"
     eventually(lambda: f"the answer to {text}" in gateway.telegram.texts(USER), 30)
-    count = len(tool.lines)
-    gateway.telegram.say(999, "{{say I am not let in}}")
-    gateway.telegram.say(USER, "{{say last of %s}}" % text)
-    eventually(lambda: f"last of {text}" in gateway.telegram.texts(USER), 30)
-    assert not [line for line in tool.lines[count:] if "not let in" in str(line)]
+    assert gateway.provider.turns["say I am not let in"] == 0
 
 
 def test_a_wrong_token_is_a_failure_that_is_named(make_tool):

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import threading
 
-PATIENCE = 60
+PATIENCE = 120
 
 
 class Refused(Exception):
