@@ -1,11 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * swarm/mail.c — see mail.h: life, and sending.
- *
- * A mailbox is full when messages.mailbox_max wait in it. What waits is counted in the table when
- * a session is first sent to, and again twice a minute or before a sender is refused; between that
- * this process adds what it accepts and subtracts what it ends. So each process that writes to one
- * database may let through a little more, never less.
  */
 #include "swarm/mail.h"
 
@@ -17,9 +12,7 @@
 #include "base/secret.h"
 #include "swarm/mail_int.h"
 
-#define COUNT_MS   30000 /* a count is believed for so long */
-#define RECOUNT_MS 200   /* between counts of a mailbox that seems full */
-#define FULL       "is full"
+#define FULL "is full"
 
 const char *const mail_status_names[MAIL_STATUSES] = { "pending", "acknowledged", "failed",
                                                        "expired", "dropped" };
@@ -230,9 +223,9 @@ static int outcome(const struct mail_accept *a, struct mail_out *ret, struct err
     return 0;
 }
 
-static int refuse_full(struct str session, int64_t n, struct err *e)
+int mail_refuse_full(struct str session, struct err *e)
 {
-    return err_set(e, ERR_LIMIT, "%lld messages wait: the mailbox of '%.*s' " FULL, (long long)n,
+    return err_set(e, ERR_LIMIT, "the mailbox of '%.*s' " FULL,
                    (int)(session.n < 100 ? session.n : 100), session.p);
 }
 
@@ -243,64 +236,6 @@ bool mail_full(const struct err *e)
     return e->code == ERR_LIMIT && n > k && strcmp(e->msg + n - k, FULL) == 0;
 }
 
-/* --- room --- */
-
-struct room_call {
-    struct mail_accept *a;
-    int64_t max, n;
-};
-
-static int room_body(struct store_tx *tx, void *arg, struct err *e)
-{
-    struct room_call *call = arg;
-    int r = mail_accept_count_tx(tx, call->a->row.to, call->max, &call->n, e);
-
-    /* What was accepted before is not refused for want of room. */
-    if (r >= 0 && call->n >= call->max)
-        r = mail_accept_twin_tx(tx, call->a, e);
-    return r;
-}
-
-/* Is there room for one more? 1: no need, it was accepted before. */
-static CO int make_room(struct mail *m, struct mail_box *box, struct mail_accept *a, struct err *e)
-{
-    struct room_call call = { .a = a, .max = m->set->mailbox_max };
-    uint64_t now = now_ms(), age = now - box->counted_ms;
-    int r;
-
-    if (box->counted && age < COUNT_MS && box->pending < call.max)
-        return 0;
-    if (box->counted && age < RECOUNT_MS && !a->keyed)
-        return refuse_full(a->row.to, box->pending, e);
-    box->holds++;
-    r = store_read(m->store, room_body, &call, e);
-    box->holds--;
-    if (r < 0)
-        return r;
-    if (a->existed)
-        return 1;
-    if (call.n >= call.max)
-        return refuse_full(a->row.to, call.n, e);
-    box->pending = call.n + box->sending; /* some were counted already: a little too many */
-    box->counted = true;
-    box->counted_ms = now;
-    return 0;
-}
-
-static CO int send_it(struct mail *m, struct mail_accept *a, struct err *e)
-{
-    struct mail_box *box = mail_box_get(m, a->row.to);
-    int r = make_room(m, box, a, e);
-
-    if (r != 0)
-        return r < 0 ? r : 0;
-    box->pending++; /* and down again, when it is not written: mail_accept_told() */
-    box->sending++;
-    r = mail_lane_ride(&m->accepts, &a->ride, e);
-    box->sending--;
-    return r;
-}
-
 CO int mail_send(struct mail *m, const struct mail_in *in, struct mail_out *ret, struct err *e)
 {
     uint64_t since = now_us();
@@ -309,10 +244,12 @@ CO int mail_send(struct mail *m, const struct mail_in *in, struct mail_out *ret,
     struct mail_box *box;
     int r = check(m, in, e);
 
+    ret->full = false;
     if (r < 0)
         return r;
     fill(m, in, &out, &a);
-    r = send_it(m, &a, e);
+    r = mail_lane_ride(&m->accepts, &a.ride, e);
+    ret->full = r < 0 && mail_full(e);
     if (r == 0)
         r = outcome(&a, &out, e);
     if (r < 0)
@@ -340,7 +277,7 @@ int mail_send_tx(struct store_tx *tx, const struct mail *m, const struct mail_in
     if (r >= 0 && n >= max) {
         r = mail_accept_twin_tx(tx, &a, e);
         if (r >= 0 && !a.existed)
-            return refuse_full(in->to, n, e);
+            return mail_refuse_full(in->to, e);
     } else if (r >= 0) {
         r = mail_accept_tx(tx, m, &a, e);
     }

@@ -50,11 +50,12 @@ struct mail_out {
     bool live;    /* somebody is subscribed to the session, or drives it */
     bool replies; /* ... and has said that it replies */
     int64_t accepted_ms;
+    bool full; /* after ERR_LIMIT: the mailbox is, else the message is too long */
 };
 /*
  * When this returns 0 the message is on the disk. ERR_INVALID: "Invalid message: missing required
  * fields", or a field that cannot be stored; ERR_LIMIT: too long, or the mailbox is full
- * (mail_full() tells them apart); ERR_CONFLICT: the key was used for another
+ * (ret->full and mail_full() tell them apart); ERR_CONFLICT: the key was used for another
  * text; ERR_UNAVAILABLE: no database.
  */
 CO int mail_send(struct mail *m, const struct mail_in *in, struct mail_out *ret, struct err *e)
@@ -106,7 +107,12 @@ void mail_sub_ready(struct mail_sub *sub);
  * repeat is fine. ERR_NOT_FOUND: no such message.
  */
 CO int mail_ack(struct mail *m, struct str session, struct str id, struct err *e) MUST_CHECK;
-/* The same with a response, which whoever waits for it gets. The first reply counts. */
+/* Many in one commit, at most MAIL_MANY; how many of them there are. */
+#define MAIL_MANY 1024
+CO int mail_ack_many(struct mail *m, struct str session, const struct str *ids, size_t n,
+                     size_t *ret_acked, struct err *e) MUST_CHECK;
+/* The same as mail_ack() with a response, which whoever waits for it gets. The first reply counts.
+ */
 CO int mail_reply(struct mail *m, struct str session, struct str id, struct str response,
                   struct err *e) MUST_CHECK;
 

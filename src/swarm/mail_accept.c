@@ -138,8 +138,10 @@ static int batch_body(struct store_tx *tx, void *arg, struct err *e)
     struct batch_call *call = arg;
     int r = 0;
 
-    for (struct mail_ride *ride = call->first; r == 0 && ride; ride = ride->next)
-        r = mail_accept_tx(tx, call->m, of(ride), e);
+    for (struct mail_ride *ride = call->first; r == 0 && ride; ride = ride->next) {
+        if (!of(ride)->stays)
+            r = mail_accept_tx(tx, call->m, of(ride), e);
+    }
     return r;
 }
 
@@ -162,6 +164,8 @@ static int take_written(struct store_row *row, void *arg, struct err *e)
         struct mail_accept *a = of(call->at ? call->at : call->first);
 
         call->at = a->ride.next;
+        if (a->stays)
+            continue;
         if (a->wrote ? a->row.position == row_int(row, 1) : str_eq(a->row.workflow, key)) {
             a->wrote = true;
             a->row.position = row_int(row, 1);
@@ -175,16 +179,18 @@ static void fill_columns(struct mail_ride *first, size_t n, struct str *texts, i
 {
     size_t i = 0;
 
-    for (struct mail_ride *ride = first; ride; ride = ride->next, i++) {
+    for (struct mail_ride *ride = first; ride; ride = ride->next) {
         const struct mail_row *row = &of(ride)->row;
         const struct str of_row[TEXTS] = { row->workflow, row->id,      row->from,
                                            row->to,       row->content, row->metadata };
 
-        of(ride)->wrote = false;
+        if (of(ride)->stays)
+            continue;
         for (int k = 0; k < TEXTS; k++)
             texts[(size_t)k * n + i] = of_row[k];
         ints[i] = row->created_ms;
         ints[n + i] = row->expires_ms ? row->expires_ms : SQL_INTS_NULL;
+        i++;
     }
 }
 
@@ -196,7 +202,7 @@ static int twins_body(struct store_tx *tx, void *arg, struct err *e)
     for (struct mail_ride *ride = call->first; r == 0 && ride; ride = ride->next) {
         struct mail_accept *a = of(ride);
 
-        if (a->wrote)
+        if (a->wrote || a->stays)
             continue;
         r = mail_accept_twin_tx(tx, a, e);
         if (r == 0 && !a->existed)
@@ -205,10 +211,11 @@ static int twins_body(struct store_tx *tx, void *arg, struct err *e)
     return r;
 }
 
-static CO int send_pg(struct mail *m, struct mail_ride *first, size_t n, struct err *e)
+static CO int send_pg(struct mail *m, struct mail_ride *first, size_t n_all, size_t n,
+                      struct err *e)
 {
     struct batch_call call = { m, first };
-    struct written_call written = { first, first, n };
+    struct written_call written = { first, first, n_all };
     struct arena a = { 0 };
     AUTO(buf_done) struct buf payload;
     struct str *texts = arena_raw(&a, TEXTS * n * sizeof(*texts));
@@ -228,7 +235,7 @@ static CO int send_pg(struct mail *m, struct mail_ride *first, size_t n, struct 
     r = store_once(m->store, &sql_insert_many, args, LEN(args), take_written, &written, e);
     arena_done(&a);
     for (struct mail_ride *ride = first; ride; ride = ride->next)
-        all = all && of(ride)->wrote;
+        all = all && (of(ride)->wrote || of(ride)->stays);
     if (r == 0 && !all)
         r = store_read(m->store, twins_body, &call, e);
     return r;
@@ -240,20 +247,26 @@ CO int mail_accept_send(struct mail *m, struct mail_ride *first, size_t n, struc
 {
     struct batch_call call = { m, first };
     int64_t now = swarm_now();
-    int r;
+    size_t goes;
+    int r = mail_room(m, first, &goes, e);
 
-    for (struct mail_ride *ride = first; ride; ride = ride->next)
-        of(ride)->row.created_ms = now;
-    r = m->pg ? send_pg(m, first, n, e) : store_do(m->store, batch_body, &call, e);
+    if (r < 0 || goes == 0)
+        return r;
+    for (struct mail_ride *ride = first; ride; ride = ride->next) {
+        if (!of(ride)->stays)
+            of(ride)->row.created_ms = now;
+    }
+    r = m->pg ? send_pg(m, first, n, goes, e) : store_do(m->store, batch_body, &call, e);
     return r < 0 ? r : 0;
 }
 
 static void arrived(struct mail *m, struct mail_accept *a)
 {
-    struct mail_box *box = mail_box_get(m, a->row.to);
+    struct mail_box *box = a->box;
     struct mail_letter *l;
 
     metric_add(&swarm_m_accepted, 0, 1);
+    box->pending++;
     if (!m->running)
         return;
     if (box->n_subs == 0) {
@@ -267,30 +280,33 @@ static void arrived(struct mail *m, struct mail_accept *a)
         mail_box_more(m, box, false);
         return;
     }
-    box->cursor = a->row.position;
     l = mail_letter_new(m, box, &a->row);
-    if (!mail_box_push(m, box, l, &a->row)) {
+    if (mail_box_push(m, box, l, &a->row)) {
+        box->cursor = a->row.position;
+    } else {
         mail_letter_free(m, l);
-        box->cursor = a->row.position - 1;
         mail_box_more(m, box, false);
     }
+}
+
+static void tell(struct mail *m, struct mail_accept *a)
+{
+    if (a->wrote)
+        arrived(m, a);
+    else
+        metric_add(&swarm_m_duplicates, 0, 1);
+    if (a->existed && a->pending && !a->conflict)
+        mail_box_more(m, a->box, true); /* perhaps written the time before, and nobody was told */
 }
 
 void mail_accept_told(struct mail *m, struct mail_ride *first)
 {
     for (struct mail_ride *ride = first; ride; ride = ride->next) {
         struct mail_accept *a = of(ride);
-        struct mail_box *box = mail_box_get(m, a->row.to);
 
-        if (ride->outcome < 0 || a->existed)
-            box->pending--; /* counted before; see mail_send() */
-        if (ride->outcome < 0)
-            continue;
-        if (a->wrote)
-            arrived(m, a);
-        else
-            metric_add(&swarm_m_duplicates, 0, 1);
-        if (a->existed && a->pending && !a->conflict)
-            mail_box_more(m, box, true); /* perhaps written the time before, and nobody was told */
+        if (ride->outcome == 0)
+            tell(m, a);
+        if (a->box)
+            a->box->holds--;
     }
 }

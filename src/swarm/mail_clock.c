@@ -6,11 +6,10 @@
 #include "base/log.h"
 #include "swarm/mail_int.h"
 
-#define SWEEP_MS    1000
-#define COLLECT_MS  5000  /* between looks for what may be forgotten */
-#define SCAN_MS     10000 /* between looks for what drivers were not told of */
-#define EXPIRE_ONCE 20    /* batches of one sweep */
-#define KILL_ONCE   100   /* messages of one batch */
+#define SWEEP_MS  1000
+#define GAUGE_MS  5000  /* between counts of what waits */
+#define SCAN_MS   10000 /* between looks for what drivers were not told of */
+#define KILL_ONCE 100   /* messages of one batch */
 
 /* --- the wheel --- */
 
@@ -177,16 +176,6 @@ static CO int kill_dying(struct mail *m, struct err *e)
     return r;
 }
 
-static CO int expire(struct mail *m, struct err *e)
-{
-    size_t n = 1;
-    int r = 0;
-
-    for (int i = 0; r == 0 && n > 0 && i < EXPIRE_ONCE; i++)
-        r = mail_dead_expire(m, &n, e);
-    return r;
-}
-
 /* What was pushed and has nobody any more: the pushes are counted, the letters forgotten. */
 static CO int adopt(struct mail *m, struct err *e)
 {
@@ -230,11 +219,11 @@ struct chore {
 static const struct chore chores[] = {
     { "mail: dead", kill_dying, 0, false },
     { "mail: nobody's", adopt, 0, false },
-    { "mail: expired", expire, SWEEP_MS, false },
+    { "mail: expired", mail_age_expire, SWEEP_MS, false },
     { "mail: others", mail_hear_poll, SWEEP_MS, true },
     { "mail: replies", mail_wait_poll, SWEEP_MS, true },
-    { "mail: old", mail_dead_collect, COLLECT_MS, false },
-    { "mail: gauge", mail_look_gauge, COLLECT_MS, false },
+    { "mail: old", mail_age_collect, SWEEP_MS, false },
+    { "mail: gauge", mail_look_gauge, GAUGE_MS, false },
     { "mail: drivers", mail_drive_scan, SCAN_MS, false },
 };
 

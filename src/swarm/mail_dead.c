@@ -3,19 +3,12 @@
  * The ends that nobody wishes for: delivered too often, refused, too old. The sender is told once,
  * by a message of the system in the mailbox of its own session, written in the same transaction.
  * For a notice that dies itself there is none, and none for a mailbox that is full.
- *
- * And what has ended is forgotten after messages.keep, or when there are more than
- * messages.keep_rows of it. With it goes the memory of its key.
  */
 #include "base/log.h"
 #include "base/secret.h"
 #include "swarm/mail_int.h"
 
 #define BATCH        200
-#define COLLECT      500
-#define COLLECT_MORE 40    /* batches of one look */
-#define ROWS_EVERY   12    /* looks: finding the newest so many walks over all of them */
-#define ROWS_FEW     10000 /* unless they are few */
 #define NOTICE_BYTES (8 * KIB)
 
 /* clang-format off */
@@ -24,26 +17,6 @@
     " WHERE status = 'pending' AND "
 #define DEAD " RETURNING position, workflow_uuid, message_id, sender, session"
 static const struct sql sql_kill = { "mail dies", DIES "position = ?1" DEAD, NULL };
-static const struct sql sql_expire = {
-    "mail expires",
-    DIES "position IN (SELECT position FROM agent_messages WHERE status = 'pending'"
-    " AND expires_at <= ?4 ORDER BY expires_at LIMIT ?1)" DEAD,
-    DIES "position = ANY (ARRAY(SELECT position FROM agent_messages WHERE status = 'pending'"
-    " AND expires_at <= ?4 ORDER BY expires_at LIMIT ?1 FOR UPDATE SKIP LOCKED))" DEAD,
-};
-static const struct sql sql_collect = {
-    "mail forgotten",
-    "DELETE FROM agent_messages WHERE position IN (SELECT position FROM agent_messages"
-    " WHERE status <> 'pending' AND ended_at <= ?1 ORDER BY ended_at LIMIT ?2)",
-    "DELETE FROM agent_messages WHERE position = ANY (ARRAY(SELECT position FROM agent_messages"
-    " WHERE status <> 'pending' AND ended_at <= ?1 ORDER BY ended_at LIMIT ?2"
-    " FOR UPDATE SKIP LOCKED))",
-};
-static const struct sql sql_newest = {
-    "mail kept",
-    "SELECT ended_at FROM agent_messages WHERE status <> 'pending'"
-    " ORDER BY ended_at DESC LIMIT 1 OFFSET ?1", NULL,
-};
 /* clang-format on */
 
 struct dead {
@@ -55,7 +28,7 @@ struct dead {
 struct dead_call {
     struct mail *m;
     const struct mail_death *death;
-    const int64_t *positions; /* NULL: what has expired */
+    const int64_t *positions;
     size_t n;
     struct arena arena;
     struct dead *dead;
@@ -100,7 +73,7 @@ static int tell(struct store_tx *tx, struct dead_call *call, struct dead *dead, 
     int64_t waiting;
     int r;
 
-    if (str_starts(dead->workflow, STR(MAIL_NOTICE)))
+    if (str_starts(dead->workflow, STR(MAIL_NOTICE)) || str_eq_z(dead->from, MAIL_SYSTEM))
         return 0;
     r = mail_accept_count_tx(tx, dead->from, call->m->set->mailbox_max, &waiting, e);
     if (r < 0 || waiting >= call->m->set->mailbox_max)
@@ -131,7 +104,7 @@ static int dead_body(struct store_tx *tx, void *arg, struct err *e)
 {
     struct dead_call *call = arg;
     struct sql_arg args[] = {
-        SQL_INT(BATCH),
+        SQL_NULL,
         SQL_Z(mail_status_names[call->death->status]),
         SQL_Z(call->death->why),
         SQL_INT(swarm_now()),
@@ -142,9 +115,7 @@ static int dead_body(struct store_tx *tx, void *arg, struct err *e)
     arena_done(&call->arena);
     call->dead = arena_alloc(&call->arena, BATCH * sizeof(*call->dead));
     call->n_dead = 0;
-    if (!call->positions)
-        r = store_run(tx, &sql_expire, args, LEN(args), take_dead, call, e);
-    for (size_t i = 0; call->positions && r == 0 && i < call->n; i++) {
+    for (size_t i = 0; r == 0 && i < call->n; i++) {
         args[0] = SQL_INT(call->positions[i]);
         r = store_run(tx, &sql_kill, args, LEN(args), take_dead, call, e);
     }
@@ -186,70 +157,4 @@ CO int mail_dead_kill(struct mail *m, const int64_t *positions, size_t n,
         arena_done(&call.arena);
     }
     return r;
-}
-
-CO int mail_dead_expire(struct mail *m, size_t *ret_n, struct err *e)
-{
-    static const struct mail_death death = { MAIL_EXPIRED, "nobody took it in time" };
-    struct dead_call call = { .m = m, .death = &death };
-    int r = die(&call, e);
-
-    *ret_n = call.n_dead;
-    arena_done(&call.arena);
-    return r;
-}
-
-/* --- forgetting --- */
-
-struct collect_call {
-    int64_t before, rows;
-    int64_t n;
-};
-
-static int take_before(struct store_row *row, void *arg, struct err *e)
-{
-    *(int64_t *)arg = row_int(row, 0);
-    return 0;
-}
-
-static int newest_body(struct store_tx *tx, void *arg, struct err *e)
-{
-    struct collect_call *call = arg;
-    const struct sql_arg args[] = { SQL_INT(call->rows) };
-
-    call->before = 0;
-    return store_run(tx, &sql_newest, args, LEN(args), take_before, &call->before, e);
-}
-
-static int collect_body(struct store_tx *tx, void *arg, struct err *e)
-{
-    struct collect_call *call = arg;
-    const struct sql_arg args[] = { SQL_INT(call->before), SQL_INT(COLLECT) };
-    int r = store_run(tx, &sql_collect, args, LEN(args), NULL, NULL, e);
-
-    call->n = r < 0 ? 0 : store_changed(tx);
-    return r;
-}
-
-static CO int collect(struct mail *m, int64_t before, struct err *e)
-{
-    struct collect_call call = { .before = before, .n = COLLECT };
-    int r = 0;
-
-    for (int i = 0; r == 0 && call.n == COLLECT && i < COLLECT_MORE; i++)
-        r = store_do(m->store, collect_body, &call, e);
-    return r < 0 ? r : 0;
-}
-
-CO int mail_dead_collect(struct mail *m, struct err *e)
-{
-    struct collect_call call = { .rows = m->set->message_keep_rows };
-    int r = collect(m, swarm_now() - m->set->message_keep_ms, e);
-
-    if (r < 0 || !call.rows || (call.rows > ROWS_FEW && ++m->collects % ROWS_EVERY != 1))
-        return r;
-    r = store_read(m->store, newest_body, &call, e);
-    if (r >= 0 && call.before)
-        r = collect(m, call.before, e);
-    return r < 0 ? r : 0;
 }

@@ -36,9 +36,9 @@ static const struct sql sql_by_workflow = {
 };
 static const struct sql sql_by_id = {
     "mail by id",
-    FIND " WHERE message_id = ?1 AND (?2 IS NULL OR session = ?2)"
+    FIND " WHERE message_id = ?1 AND message_id <> workflow_uuid AND (?2 IS NULL OR session = ?2)"
     " ORDER BY CASE WHEN status = 'pending' THEN 0 ELSE 1 END, position DESC LIMIT 1",
-    FIND " WHERE message_id = ?1 AND (?2::text IS NULL OR session = ?2)"
+    FIND " WHERE message_id = ?1 AND message_id <> workflow_uuid AND (?2::text IS NULL OR session = ?2)"
     " ORDER BY CASE WHEN status = 'pending' THEN 0 ELSE 1 END, position DESC LIMIT 1",
 };
 /* clang-format on */
@@ -145,6 +145,16 @@ CO int mail_end_send(struct mail *m, struct mail_ride *first, size_t n, struct e
     return r < 0 ? r : 0;
 }
 
+static void told(struct mail *m, const struct mail_ending *end, struct str session,
+                 struct str workflow)
+{
+    if (end->changed)
+        metric_add(&swarm_m_acked, 0, 1);
+    mail_box_ended(m, session, workflow, end->position, end->changed);
+    if (end->response.p && end->changed)
+        mail_wait_replied(m, workflow, end->response);
+}
+
 CO int mail_end(struct mail *m, struct str session, struct str workflow, int64_t position,
                 struct str response, struct err *e)
 {
@@ -157,11 +167,7 @@ CO int mail_end(struct mail *m, struct str session, struct str workflow, int64_t
 
     if (r < 0)
         return err_wrap(e, "acknowledge");
-    if (end.changed)
-        metric_add(&swarm_m_acked, 0, 1);
-    mail_box_ended(m, session, workflow, position, end.changed);
-    if (response.p && end.changed)
-        mail_wait_replied(m, workflow, response);
+    told(m, &end, session, workflow);
     return 0;
 }
 
@@ -169,7 +175,7 @@ CO int mail_end(struct mail *m, struct str session, struct str workflow, int64_t
 
 struct found {
     struct str session, id; /* what is asked for */
-    bool any;
+    bool any, here;
     int64_t position;
     char workflow[MAIL_ID], to[MAIL_SESSION];
 };
@@ -211,7 +217,8 @@ static void found_letter(struct found *f, const struct mail_letter *l)
     fmt_z(f->to, sizeof(f->to), "%s", l->box->session);
 }
 
-static CO int find(struct mail *m, struct found *f, struct err *e)
+/* Under way here? */
+static bool find_here(struct mail *m, struct found *f)
 {
     struct mail_letter *l = mail_letter_find(m, f->id);
     struct mail_box *box = f->session.n ? mail_box_find(m, f->session) : NULL;
@@ -220,11 +227,16 @@ static CO int find(struct mail *m, struct found *f, struct err *e)
         l = NULL;
     if (!l && box)
         l = mail_letter_find_id(box, f->id);
-    if (l) {
+    if (l)
         found_letter(f, l);
-        return 0;
-    }
-    return store_read(m->store, found_body, f, e);
+    return l != NULL;
+}
+
+static bool sound(struct str session, struct str id)
+{
+    return id.n && id.n < MAIL_ID && session.n < MAIL_SESSION && utf8_valid(id.p, id.n) &&
+           utf8_valid(session.p, session.n) && !memchr(id.p, 0, id.n) &&
+           !(session.n && memchr(session.p, 0, session.n));
 }
 
 static CO int end_by_id(struct mail *m, struct str session, struct str id, struct str response,
@@ -233,15 +245,95 @@ static CO int end_by_id(struct mail *m, struct str session, struct str id, struc
     struct found f = { .session = session, .id = id };
     int r;
 
-    if (!id.n || id.n >= MAIL_ID || session.n >= MAIL_SESSION || !utf8_valid(id.p, id.n) ||
-        !utf8_valid(session.p, session.n) || memchr(id.p, 0, id.n))
+    if (!sound(session, id))
         return err_set(e, ERR_NOT_FOUND, "no such message");
-    r = find(m, &f, e);
+    r = find_here(m, &f) ? 0 : store_read(m->store, found_body, &f, e);
     if (r < 0)
         return err_wrap(e, "acknowledge");
     if (!f.any)
         return err_set(e, ERR_NOT_FOUND, "Message " STR_FMT " not found", STR_ARG(id));
     return mail_end(m, str_of(f.to), str_of(f.workflow), f.position, response, e);
+}
+
+/* --- many --- */
+
+struct many {
+    struct found *found;
+    struct mail_ending *ends;
+    struct mail_ride **rides;
+    size_t n, n_ends;
+    bool elsewhere; /* some are not under way here */
+};
+
+static int many_body(struct store_tx *tx, void *arg, struct err *e)
+{
+    struct many *many = arg;
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < many->n; i++) {
+        if (many->found[i].id.n && !many->found[i].here)
+            r = found_body(tx, &many->found[i], e);
+    }
+    return r;
+}
+
+static CO int end_many(struct mail *m, struct many *many, size_t *ret_acked, struct err *e)
+{
+    size_t acked = 0;
+    int r = many->elsewhere ? store_read(m->store, many_body, many, e) : 0;
+
+    for (size_t i = 0; r == 0 && i < many->n; i++) {
+        if (!many->found[i].any)
+            continue;
+        many->ends[i] =
+            (struct mail_ending){ .ride.bytes = 64, .position = many->found[i].position };
+        many->rides[many->n_ends++] = &many->ends[i].ride;
+    }
+    if (r == 0 && many->n_ends)
+        r = mail_lane_ride_all(&m->ends, many->rides, many->n_ends, e);
+    for (size_t i = 0; r == 0 && i < many->n; i++) {
+        const struct found *f = &many->found[i];
+
+        if (!f->any)
+            continue;
+        if (many->ends[i].ride.outcome < 0) {
+            *e = many->ends[i].ride.err;
+            return err_wrap(e, "acknowledge");
+        }
+        told(m, &many->ends[i], str_of(f->to), str_of(f->workflow));
+        acked++;
+    }
+    if (r == 0)
+        *ret_acked = acked;
+    return r;
+}
+
+CO int mail_ack_many(struct mail *m, struct str session, const struct str *ids, size_t n,
+                     size_t *ret_acked, struct err *e)
+{
+    struct many many = { .n = n };
+    int r;
+
+    if (n > MAIL_MANY)
+        return err_set(e, ERR_LIMIT, "at most %d messages are acknowledged at once", MAIL_MANY);
+    many.found = xcalloc(n + 1, sizeof(*many.found));
+    many.ends = xcalloc(n + 1, sizeof(*many.ends));
+    many.rides = xcalloc(n + 1, sizeof(struct mail_ride *));
+    for (size_t i = 0; i < n; i++) {
+        struct found *f = &many.found[i];
+
+        if (!sound(session, ids[i]))
+            continue;
+        f->session = session;
+        f->id = ids[i];
+        f->here = find_here(m, f);
+        many.elsewhere = many.elsewhere || !f->here;
+    }
+    r = end_many(m, &many, ret_acked, e);
+    free(many.found);
+    free(many.ends);
+    free(many.rides);
+    return r;
 }
 
 CO int mail_ack(struct mail *m, struct str session, struct str id, struct err *e)

@@ -3,10 +3,12 @@
  * swarm/mail_int.h — between the files of mail.
  *
  *   mail.c         life, sending, subscribing
+ *   mail_room.c    whether there is room in a mailbox
  *   mail_lane.c    what waits while a batch is on its way is the next batch
  *   mail_accept.c  the batch of acceptances         mail_end.c   of acknowledgements and replies
  *   mail_box.c     sessions and letters in memory   mail_pump.c  from the table to subscribers
- *   mail_clock.c   redelivery by time, chores       mail_dead.c  dead, expired, forgotten
+ *   mail_clock.c   redelivery by time, chores       mail_dead.c   what could not be delivered
+ *   mail_age.c     what is too old: expired, forgotten
  *   mail_drive.c   drivers                          mail_hear.c  other processes
  *   mail_wait.c    who waits for replies            mail_look.c  lists, replay, drop
  *   mail_flow.c    the workflow                     mail_api.c   routes
@@ -89,10 +91,10 @@ struct mail_box {
     bool rescan;          /* or what is below */
     bool choked;          /* no subscriber takes more just now */
     bool chokes;          /* it is in the list of those */
-    unsigned sending;     /* acceptances under way */
+    unsigned sending;     /* of the batch that is being looked at */
     unsigned holds;       /* by fibers that are in the middle of something */
     bool driving, drive_queued, drive_more, drive_waits; /* see mail_drive.c */
-    bool counted;                                        /* `pending` was counted in the table */
+    bool counted, asked;  /* `pending` was counted in the table; is being counted */
     int64_t pending; /* due messages, as far as this process knows */
     int64_t cursor;
     int64_t delivering; /* position that a driver has */
@@ -124,6 +126,9 @@ struct mail_lane {
                  struct mail_ride *first); /* before they are answered; NULL: nothing */
 };
 /* Join and wait for the answer, blind to cancel. */
+/* Several of one kind, in their order; each has its own outcome. */
+CO int mail_lane_ride_all(struct mail_lane *lane, struct mail_ride *const *rides, size_t n,
+                          struct err *e) MUST_CHECK;
 CO int mail_lane_ride(struct mail_lane *lane, struct mail_ride *ride, struct err *e) MUST_CHECK;
 
 struct mail_row { /* texts lent, or in a page's arena */
@@ -136,7 +141,9 @@ struct mail_accept {
     struct mail_row row;
     bool keyed; /* a sender that tries again says the same key */
     bool wrote, existed, conflict, pending;
-    char id[MAIL_ID]; /* of the one that existed */
+    bool stays;           /* no room: it is not written */
+    struct mail_box *box; /* held */
+    char id[MAIL_ID];     /* of the one that existed */
 };
 CO int mail_accept_send(struct mail *m, struct mail_ride *first, size_t n, struct err *e);
 void mail_accept_told(struct mail *m, struct mail_ride *first);
@@ -148,6 +155,11 @@ int mail_accept_twin_tx(struct store_tx *tx, struct mail_accept *a, struct err *
 /* Count what is due in a session, up to max. */
 int mail_accept_count_tx(struct store_tx *tx, struct str session, int64_t max, int64_t *ret,
                          struct err *e) MUST_CHECK;
+
+/* mail_room.c: sets `stays` and outcomes where there is no room, and how many are left. */
+CO int mail_room(struct mail *m, struct mail_ride *first, size_t *ret_goes, struct err *e)
+    MUST_CHECK;
+int mail_refuse_full(struct str session, struct err *e);
 
 struct mail_ending {
     struct mail_ride ride;
@@ -194,6 +206,12 @@ struct mail {
     struct durable_type type;  /* of the workflow */
     struct mail_letter *dying; /* pushed too often; by tnext */
     unsigned collects, polls;
+    struct { /* where the next look goes on: see mail_age.c */
+        char session[MAIL_SESSION];
+        int64_t position;
+    } expiry;
+    int64_t collected, below;
+    bool collect_more;
     bool orphans; /* some box may have letters and no subscribers */
 };
 
@@ -240,8 +258,10 @@ struct mail_death {
 };
 CO int mail_dead_kill(struct mail *m, const int64_t *positions, size_t n,
                       const struct mail_death *death, struct err *e) MUST_CHECK;
-CO int mail_dead_expire(struct mail *m, size_t *ret_n, struct err *e) MUST_CHECK;
-CO int mail_dead_collect(struct mail *m, struct err *e) MUST_CHECK;
+
+/* mail_age.c */
+CO int mail_age_expire(struct mail *m, struct err *e) MUST_CHECK;
+CO int mail_age_collect(struct mail *m, struct err *e) MUST_CHECK;
 
 /* mail_drive.c */
 void mail_drive_hint(struct mail *m, struct mail_box *box);

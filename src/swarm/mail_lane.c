@@ -114,7 +114,8 @@ static CO int lane_run(void *arg, struct err *e)
     return 0;
 }
 
-CO int mail_lane_ride(struct mail_lane *lane, struct mail_ride *ride, struct err *e)
+CO int mail_lane_ride_all(struct mail_lane *lane, struct mail_ride *const *rides, size_t n,
+                          struct err *e)
 {
     int r;
 
@@ -123,13 +124,24 @@ CO int mail_lane_ride(struct mail_lane *lane, struct mail_ride *ride, struct err
     r = call_fiber(lane, e);
     if (r < 0)
         return r;
-    ride->fiber = fiber_self();
-    ride->next = NULL;
-    *lane->last = ride;
-    lane->last = &ride->next;
-    while (!ride->done)
-        fiber_park_hard();
-    if (ride->outcome < 0 && e)
+    for (size_t i = 0; i < n; i++) {
+        rides[i]->fiber = fiber_self();
+        rides[i]->next = NULL;
+        *lane->last = rides[i];
+        lane->last = &rides[i]->next;
+    }
+    for (size_t i = 0; i < n; i++) {
+        while (!rides[i]->done)
+            fiber_park_hard();
+    }
+    return 0;
+}
+
+CO int mail_lane_ride(struct mail_lane *lane, struct mail_ride *ride, struct err *e)
+{
+    int r = mail_lane_ride_all(lane, &ride, 1, e);
+
+    if (r == 0 && ride->outcome < 0 && e)
         *e = ride->err;
-    return ride->outcome;
+    return r < 0 ? r : ride->outcome;
 }

@@ -19,7 +19,7 @@
 static const struct sql sql_list = { "mail list", LISTED(""), LISTED("::text") };
 static const struct sql sql_get = { "mail get", INFO " WHERE workflow_uuid = ?1", NULL };
 static const struct sql sql_get_id = {
-    "mail get by id", INFO " WHERE message_id = ?1 ORDER BY position DESC LIMIT 1", NULL,
+    "mail get by id", INFO " WHERE message_id = ?1 AND message_id <> workflow_uuid ORDER BY position DESC LIMIT 1", NULL,
 };
 static const struct sql sql_replay = {
     "mail replay",

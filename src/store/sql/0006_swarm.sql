@@ -97,10 +97,7 @@ CREATE TABLE agent_messages (
     ended_at INTEGER                             -- acknowledged, failed, expired or dropped
 );
 CREATE INDEX agent_messages_due ON agent_messages (session, position) WHERE status = 'pending';
-CREATE INDEX agent_messages_id ON agent_messages (message_id, session);
-CREATE INDEX agent_messages_ended ON agent_messages (ended_at, status) WHERE status <> 'pending';
-CREATE INDEX agent_messages_expires ON agent_messages (expires_at)
-    WHERE status = 'pending' AND expires_at IS NOT NULL;
+CREATE INDEX agent_messages_id ON agent_messages (message_id) WHERE message_id <> workflow_uuid;
 
 -- Work on issues that chat commands have begun.
 CREATE TABLE swarm_trackers (
