@@ -288,8 +288,8 @@ def test_max_message_size(start):
         one.ask("agent.send", {"sessionKey": "agent:x:main", "message": small})
         one.begin("agent.send", {"sessionKey": "agent:x:main", "message": large})
         assert one.closed() == 1009
-    with Socket(daemon) as one:  # a frame whose head alone says that it will be too long
-        one.sock.sendall(b"\x81\xff" + (1 << 40).to_bytes(8, "big") + b"\0\0\0\0")
+    with Socket(daemon) as one:  # a frame whose first byte shows that it will be too long
+        one.sock.sendall(b"\x81\xff" + (1 << 40).to_bytes(8, "big") + b"\0\0\0\0x")
         assert one.closed() in (1009, 1002)
 
 
