@@ -198,7 +198,7 @@ static int check_bind(const struct daemon *d, struct err *e)
     if (strcmp(s->swarm.backend_auth, "none") == 0)
         return err_set(e, ERR_INVALID,
                        "gateway.host is '%s', which others can reach, and agents.auth is 'none': "
-                       "set it to token or jwt",
+                       "set it to token or jwt; none is for loopback addresses only",
                        s->host);
     if (!auth_configured(&d->auth))
         return err_set(e, ERR_INVALID,
