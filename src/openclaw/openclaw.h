@@ -103,11 +103,17 @@ struct oc_turn {
 CO int oc_turn(struct oc_client *c, const struct oc_turn *turn, uint64_t deadline_ms,
                struct buf *out, struct err *e) MUST_CHECK;
 
-/* Send a text through a channel, once for each key. *ret_id: the channel's id of it, in the arena
- * (NULL: not wanted). A transport failure that the peer has queued and will retry is 0. */
+/*
+ * Send a text through a channel, once for each key. Gateways forget keys when they die, so before a
+ * text is sent again its key is looked for in the transcript of the channel; what remains is a
+ * gateway that dies between sending and writing that down. *ret_id: the channel's id of it, in the
+ * arena (NULL: not wanted), NULL when it is not known. A transport failure that the peer has queued
+ * and will retry is 0.
+ */
 struct oc_post {
     struct str channel, to, message, key; /* channel "telegram", to "12345" */
     const char *account;                  /* NULL: the default one */
+    bool again; /* it may have been sent before, to a gateway that has died since: look first */
 };
 CO int oc_post(struct oc_client *c, const struct oc_post *post, uint64_t deadline_ms,
                struct arena *a, const char **ret_id, struct err *e) MUST_CHECK;

@@ -9,6 +9,7 @@
  *   client.c   the life of the connection: the fiber that tends it
  *   request.c  requests under way
  *   turn.c     turns and posts: requests that are sent until they are answered
+ *   posted.c   whether a post was sent before the gateway died
  *   status.c   state, history, metrics
  */
 #pragma once
@@ -138,6 +139,13 @@ void oc_calls_answer(struct oc_client *c, const struct oc_frame *frame);
 void oc_calls_lost(struct oc_client *c);
 /* Send a request whose answer nobody waits for. */
 void oc_call_away(struct oc_client *c, const char *method);
+
+/* --- posted.c --- */
+
+/* Is a post's key in the transcript of its channel's session? OC_POSTED or 0. */
+enum { OC_POSTED = 1 };
+CO int oc_posted(struct oc_client *c, const struct oc_post *post, uint64_t deadline_ms,
+                 struct err *e) MUST_CHECK;
 
 /* --- hello.c --- */
 

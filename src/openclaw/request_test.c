@@ -332,8 +332,12 @@ CO static int takes_posts(struct peer *p, struct err *e)
 
     r = peer_greet(p, HELLO, e);
     while (r == 0 && (r = peer_take(p, e)) == 0) {
-        turns_asked++;
         to = json_member_str(json_object_get(p->last, "params"), "to");
+        if (strcmp(peer_method(p), "sessions.list") == 0) { /* it may look, and finds nothing */
+            r = peer_answer(p, "\"ok\":true,\"payload\":{\"sessions\":[]}", e);
+            continue;
+        }
+        turns_asked++;
         if (strcmp(peer_method(p), "send") != 0)
             r = err_set(e, ERR_INVALID, "%s", peer_method(p));
         else if (str_eq_z(to, "text"))
@@ -392,6 +396,82 @@ RIG_TEST(posts_have_their_ids_and_what_the_peer_queues_is_sent, takes_posts)
     CO_CHECK(strcmp(now.history[0].session, "telegram:nobody") == 0);
     CO_CHECK(strcmp(now.history[0].status, "failed") == 0);
     CO_CHECK(strcmp(now.history[1].status, "success") == 0);
+    return 0;
+}
+
+/* Dies after it has sent; its successor has the text in the transcript, if the test says so. */
+static bool written_down;
+static unsigned sends, looks;
+
+CO static int dies_with_its_keys(struct peer *p, struct err *e)
+{
+    int r;
+
+    r = peer_greet(p, HELLO, e);
+    while (r == 0 && (r = peer_take(p, e)) == 0) {
+        if (strcmp(peer_method(p), "send") == 0) {
+            sends++;
+            if (p->number == 1)
+                return PEER_RESET;
+            r = peer_answer(p, "\"ok\":true,\"payload\":{\"messageId\":\"2\"}", e);
+        } else if (strcmp(peer_method(p), "sessions.list") == 0) {
+            r = peer_answer(
+                p,
+                "\"ok\":true,\"payload\":{\"sessions\":[{\"key\":\"other\",\"origin\":"
+                "{\"provider\":\"telegram\",\"to\":\"telegram:155\"}},{\"key\":\"this\","
+                "\"deliveryContext\":{\"channel\":\"telegram\",\"to\":"
+                "\"telegram:55\"}}]}",
+                e);
+        } else {
+            looks++;
+            if (!str_eq_z(json_member_str(json_object_get(p->last, "params"), "sessionKey"),
+                          "this"))
+                return err_set(e, ERR_INVALID, "another session");
+            r = peer_answer(p,
+                            written_down
+                                ? "\"ok\":true,\"payload\":{\"messages\":[{\"role\":\"user\""
+                                  "},{\"role\":\"assistant\",\"idempotencyKey\":\"k-9\"}]}"
+                                : "\"ok\":true,\"payload\":{\"messages\":[]}",
+                            e);
+        }
+    }
+    return r == WS_CLOSED ? 0 : r;
+}
+
+CO static int post_over_a_death(bool written, const char **ret_id, struct arena *a, struct err *e)
+{
+    const struct oc_post post = {
+        .channel = STR("telegram"), .to = STR("55"), .message = STR("hi"), .key = STR("k-9")
+    };
+    int r;
+
+    written_down = written;
+    sends = looks = 0;
+    r = rig_client("t", NULL, e);
+    if (r == 0)
+        r = oc_start(rig.client, e);
+    return r < 0 ? r : oc_post(rig.client, &post, SOON, a, ret_id, e);
+}
+
+RIG_TEST(a_post_that_a_dead_gateway_has_sent_is_not_sent_again, dies_with_its_keys)
+{
+    struct arena a = { 0 };
+    const char *id = "unset";
+
+    CO_CHECK(post_over_a_death(true, &id, &a, e) == 0);
+    CO_CHECK(sends == 1 && looks == 1 && !id);
+    arena_done(&a);
+    return 0;
+}
+
+RIG_TEST(a_post_that_died_with_its_gateway_is_sent_again, dies_with_its_keys)
+{
+    struct arena a = { 0 };
+    const char *id = NULL;
+
+    CO_CHECK(post_over_a_death(false, &id, &a, e) == 0);
+    CO_CHECK(sends == 2 && looks == 1 && strcmp(id, "2") == 0);
+    arena_done(&a);
     return 0;
 }
 

@@ -11,7 +11,8 @@
 
 #define AGAIN_MS 200 /* between attempts on a connection that holds */
 
-enum { IN_FLIGHT = 2 }; /* of attempt(): the peer is at work, and another request has the result */
+/* Of attempt(). IN_FLIGHT: the peer is at work, and another request has the result. */
+enum { IN_FLIGHT = 2, SENT_BEFORE = 3 };
 
 /* A string member; "" is left out. ERR_INVALID when it is not UTF-8. */
 static int put(json_t *object, const char *key, struct str text, struct err *e)
@@ -34,19 +35,41 @@ static bool again(const struct oc_call *call, uint64_t *ret_ms)
     return call->lost || call->refusal.starting;
 }
 
-/* Ask once: 0, OC_ACCEPTED, IN_FLIGHT. once: do not wait for the result until the deadline. */
-CO static int attempt(struct oc_client *c, const char *method, const json_t *params, bool once,
-                      uint64_t deadline_ms, struct oc_call *call, struct err *e)
+struct job { /* what is sent until it is answered */
+    const char *method;
+    const json_t *params;
+    const struct oc_post *post; /* NULL: a turn */
+    bool resent;
+};
+
+/* Look before a text is sent again. A peer that cannot tell gets it again. */
+CO static int look(struct oc_client *c, const struct job *job, uint64_t deadline_ms, struct err *e)
+{
+    int r;
+
+    if (!job->post || c->peer.basic || !(job->resent || job->post->again))
+        return 0;
+    r = oc_posted(c, job->post, deadline_ms, e);
+    if (r == OC_POSTED)
+        return SENT_BEFORE;
+    return r == -ERR_CANCELED ? r : 0;
+}
+
+/* Ask once: 0, OC_ACCEPTED, IN_FLIGHT, SENT_BEFORE. */
+CO static int attempt(struct oc_client *c, const struct job *job, uint64_t deadline_ms,
+                      struct oc_call *call, struct err *e)
 {
     int r;
 
     r = oc_ready(c, deadline_ms, e);
-    if (r < 0)
+    if (r == 0)
+        r = look(c, job, deadline_ms, e);
+    if (r != 0)
         return r;
-    if (once)
+    call->once = job->resent && !job->post;
+    if (call->once) /* another request may have the result */
         deadline_ms = deadline_min(deadline_ms, deadline_in((long long)c->pace.resend_ms));
-    call->once = once;
-    r = oc_call(c, method, params, deadline_ms, call, e);
+    r = oc_call(c, job->method, job->params, deadline_ms, call, e);
     if (r == 0 && str_eq_z(json_member_str(call->payload, "status"), "in_flight")) {
         json_decref(TAKE(call->payload));
         return IN_FLIGHT;
@@ -54,22 +77,21 @@ CO static int attempt(struct oc_client *c, const char *method, const json_t *par
     return r;
 }
 
-/* Sent until it is answered. call: the payload, or the refusal. */
-CO static int persist(struct oc_client *c, const char *method, const json_t *params, bool turn,
-                      uint64_t deadline_ms, struct oc_call *call, struct err *e)
+/* Sent until it is answered: 0 or SENT_BEFORE. call: the payload, or the refusal. */
+CO static int persist(struct oc_client *c, struct job job, uint64_t deadline_ms,
+                      struct oc_call *call, struct err *e)
 {
-    bool resent = false;
     uint64_t ms;
     int r;
 
     for (;;) {
         *call = (struct oc_call){ 0 };
-        r = attempt(c, method, params, turn && resent, deadline_ms, call, e);
-        if (r == 0 || (r < 0 && !again(call, &ms)))
+        r = attempt(c, &job, deadline_ms, call, e);
+        if (r == 0 || r == SENT_BEFORE || (r < 0 && !again(call, &ms)))
             return r;
         if (now_ms() >= deadline_ms)
-            return r < 0 ? r : err_set(e, ERR_TIMEOUT, "%s: no result in time", method);
-        resent = true;
+            return r < 0 ? r : err_set(e, ERR_TIMEOUT, "%s: no result in time", job.method);
+        job.resent = true;
         if (r == OC_ACCEPTED)
             continue; /* it has waited long enough */
         if (r == IN_FLIGHT)
@@ -147,16 +169,16 @@ CO static int take_turn(struct oc_client *c, const struct oc_turn *turn, uint64_
 {
     AUTO(json_decref) json_t *params = json_object();
     struct oc_call call = { 0 };
-    bool basic;
+    struct job job = { .params = params };
     int r;
 
     r = oc_ready(c, deadline_ms, e); /* only a peer that is known can be asked in its words */
     if (r < 0)
         return r;
-    basic = c->peer.basic;
+    job.method = c->peer.basic ? "agent.send" : "agent";
     r = turn_params(c, turn, deadline_ms, params, e);
     if (r == 0)
-        r = persist(c, basic ? "agent.send" : "agent", params, true, deadline_ms, &call, e);
+        r = persist(c, job, deadline_ms, &call, e);
     if (r == 0)
         r = turn_text(call.payload, out, e);
     json_decref(call.payload);
@@ -218,21 +240,21 @@ CO static int make_post(struct oc_client *c, const struct oc_post *post, uint64_
 {
     AUTO(json_decref) json_t *params = json_object();
     struct oc_call call = { 0 };
+    struct job job = { .params = params, .post = post };
     const char *id = NULL;
-    bool basic;
     int r;
 
     r = oc_ready(c, deadline_ms, e);
     if (r < 0)
         return r;
-    basic = c->peer.basic;
+    job.method = c->peer.basic ? "agent.send" : "send";
     r = post_params(c, post, params, e);
     if (r == 0)
-        r = persist(c, basic ? "agent.send" : "send", params, false, deadline_ms, &call, e);
+        r = persist(c, job, deadline_ms, &call, e);
     if (r == 0 && ret_id)
         id = id_of(call.payload, a);
-    if (r < 0 && call.refusal.queued)
-        r = 0; /* the peer has it, and will try again by itself */
+    if (r == SENT_BEFORE || (r < 0 && call.refusal.queued))
+        r = 0; /* queued: the peer has it, and will try again by itself */
     if (r == 0 && ret_id)
         *ret_id = id;
     json_decref(call.payload);

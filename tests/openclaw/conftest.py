@@ -66,6 +66,24 @@ def proxy(gateway):
         yield one
 
 
+@pytest.fixture(scope="module")
+def way(gateway):
+    """The daemon's own proxy."""
+    with Proxy(gateway.port) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def daemon(gateway, way, scratch):
+    """A chelad that is a client of the gateway, and obeys what is written in its Telegram."""
+    one = chelad.Daemon(scratch / f"chelad-{gateway.release}", (
+        f"--openclaw.url={way.url}", "--openclaw.commands=agent:main:telegram:*", "--messages.redeliver=100ms",
+        "--openclaw.route=agent:main:*,telegram:*"), {"OPENCLAW_GATEWAY_TOKEN": TOKEN})
+    one.start()
+    yield one
+    one.stop()
+
+
 @pytest.fixture
 def make_tool(gateway, tmp_path):
     made = []

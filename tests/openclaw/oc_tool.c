@@ -97,6 +97,7 @@ CO static int do_post(const json_t *job, uint64_t deadline_ms, json_t *answer, s
         .message = text_of(job, "message"),
         .key = text_of(job, "key"),
         .account = json_string_value(json_object_get(job, "account")),
+        .again = json_is_true(json_object_get(job, "again")),
     };
     struct arena a = { 0 };
     const char *id = NULL;

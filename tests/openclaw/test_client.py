@@ -108,6 +108,7 @@ def test_a_gateway_that_is_killed_is_found_again_with_its_subscription(gateway, 
     tool("wait")
     post = {"channel": "telegram", "to": str(USER), "message": text, "key": text}
     tool("post", **post)
+    tool.event("session.message", lambda p: p["message"].get("idempotencyKey") == text)  # it is written down
     before = len(tool.lines)
     gateway.kill()
     tool.state("reconnecting", before)
@@ -116,5 +117,5 @@ def test_a_gateway_that_is_killed_is_found_again_with_its_subscription(gateway, 
     assert tool.result(waiting)["text"] == "back"
     gateway.telegram.say(USER, "%s {{say hello again}}" % text)
     tool.event("session.message", lambda p: text in str(p["message"]), before)
-    tool("post", **post)
-    print("sent after the restart:", gateway.telegram.texts(USER).count(text))
+    tool("post", **post, again=True)
+    assert gateway.telegram.texts(USER).count(text) == 1

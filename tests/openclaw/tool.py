@@ -76,10 +76,10 @@ class Tool:
 
 
 class Proxy:
-    """Passes bytes to a port on loopback until it is cut."""
+    """Passes bytes to a port on loopback until it is cut; while it is away nobody gets through."""
 
     def __init__(self, port):
-        self.port, self.pairs, self.lock = port, [], threading.Lock()
+        self.port, self.pairs, self.lock, self.away = port, [], threading.Lock(), False
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"ws://127.0.0.1:{self.listener.getsockname()[1]}/"
 
@@ -98,6 +98,9 @@ class Proxy:
                 client, _ = self.listener.accept()
             except OSError:
                 return
+            if self.away:
+                client.close()
+                continue
             try:
                 server = socket.create_connection(("127.0.0.1", self.port))
             except OSError:
