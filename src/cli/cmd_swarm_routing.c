@@ -53,8 +53,9 @@ static const char *health_url(struct cli *cli, const char *gateway)
 {
     const char *colon = gateway ? strrchr(gateway, ':') : NULL;
 
-    if (cli->url)
-        return arena_printf(&cli->arena, "%s/health", cli->url);
+    if (cli->url && cli->url[0])
+        return arena_printf(&cli->arena, "%s%s", cli->url,
+                            cli->url[strlen(cli->url) - 1] == '/' ? "health" : "/health");
     if (!colon)
         return NULL;
     if (strncmp(gateway, "0.0.0.0:", 8) == 0)
@@ -74,7 +75,8 @@ static CO bool listens(struct cli *cli, const char *url)
         return false;
     if (http_fetch(cli->client, &call, &cli->arena, &answer, &e) == 0)
         return true;
-    return answer.fail == HTTP_FAIL_RESET || answer.fail == HTTP_FAIL_PROTOCOL; /* it wants TLS */
+    return answer.fail == HTTP_FAIL_RESET || answer.fail == HTTP_FAIL_PROTOCOL ||
+           answer.fail == HTTP_FAIL_TLS; /* somebody is there */
 }
 
 static CO json_t *check_gateway(struct cli *cli)

@@ -180,9 +180,8 @@ static CO int recover_one(struct monitor *m, const struct durable_info *info, bo
                           struct arena *a, struct err *e)
 {
     struct durable *d = m->s->conf.engine;
-    bool orphan = false;
+    struct monitor_pace pace;
     struct str *ids;
-    int64_t at_ms;
     size_t n = 0;
     int r = 0;
 
@@ -193,8 +192,8 @@ static CO int recover_one(struct monitor *m, const struct durable_info *info, bo
         *ret = r == 0;
         return r == -ERR_CONFLICT ? 0 : r; /* it has ended otherwise meanwhile */
     case DURABLE_PENDING:
-        r = monitor_progress(m, info->id, &at_ms, &orphan, e);
-        if (r == 0 && orphan)
+        r = monitor_pace(m, info->id, &pace, e);
+        if (r == 0 && pace.orphan)
             r = durable_recover(d, &info->executor, 1, a, &ids, &n, e);
         for (size_t i = 0; r == 0 && i < n; i++)
             *ret |= str_eq(ids[i], info->id);

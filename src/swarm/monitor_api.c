@@ -250,9 +250,9 @@ static CO int check_workflow(struct http_req *req, const struct durable_info *in
     struct details_out *details = arena_new(req->arena, struct details_out);
     const struct one_query *query = req->query;
     struct monitor *m = req->room;
-    int64_t at_ms = 0;
-    bool orphan;
-    int r = monitor_progress(m, info->id, &at_ms, &orphan, e);
+    const int64_t now = swarm_now();
+    struct monitor_pace pace;
+    int r = monitor_pace(m, info->id, &pace, e);
 
     if (r < 0)
         return r;
@@ -266,14 +266,14 @@ static CO int check_workflow(struct http_req *req, const struct durable_info *in
         .error = error_of(info, req->arena),
         .created_at = time_python(info->created_ms, req->arena),
         .updated_at = time_python(info->updated_ms, req->arena),
-        .last_progress_at = time_python(at_ms, req->arena),
+        .last_progress_at = time_python(pace.at_ms < now ? pace.at_ms : now, req->arena),
         .recovery_attempts = info->attempts,
     };
     out->details = details;
-    if (info->status == DURABLE_PENDING && orphan)
+    if (info->status == DURABLE_PENDING && pace.orphan)
         out->reason = "workflow_orphaned";
-    else if (info->status == DURABLE_PENDING && at_ms &&
-             at_ms < swarm_now() - m->s->settings->stuck_ms)
+    else if (info->status == DURABLE_PENDING && pace.at_ms && !pace.holds &&
+             pace.at_ms < now - m->s->settings->stuck_ms)
         out->reason = "workflow_stuck";
     judge(out, query->expected, req->arena);
     return 0;

@@ -61,9 +61,14 @@ CO int monitor_check(struct monitor *m, struct err *e) MUST_CHECK;
 enum { MONITOR_LOOKS = 4 };
 extern const struct sql *const monitor_look_sql[MONITOR_LOOKS];
 
-/* One workflow: when it last got on (0: no such row), and whether its process is dead. */
-CO int monitor_progress(struct monitor *m, struct str id, int64_t *ret_ms, bool *ret_orphan,
-                        struct err *e) MUST_CHECK;
+/* One workflow. */
+struct monitor_pace {
+    int64_t at_ms; /* when it last got on, or a sleep ends; 0: no such row */
+    bool orphan;   /* its process is dead */
+    bool holds;    /* it may wait for long without being parked */
+};
+CO int monitor_pace(struct monitor *m, struct str id, struct monitor_pace *ret, struct err *e)
+    MUST_CHECK;
 
 /* --- kinds --- */
 

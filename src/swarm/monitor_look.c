@@ -17,23 +17,37 @@
 #define ORPHAN(alive) \
     "(w.executor_id LIKE 'chela-%' AND w.executor_id <> ?1 AND NOT EXISTS" \
     " (SELECT 1 FROM durable_executors x WHERE x.executor_id = w.executor_id AND " alive "))"
-#define PROGRESS \
-    " COALESCE((SELECT COALESCE(o.completed_at_epoch_ms, o.started_at_epoch_ms, 0)" \
+/*
+ * When the last step was recorded, or will be over: the record of a sleep is made when it begins,
+ * and holds its end, as a number or as {"json":number}.
+ */
+#define PROGRESS(until) \
+    " COALESCE((SELECT CASE WHEN o.function_name = 'DBOS.sleep' AND " until " IS NOT NULL" \
+    " THEN " until " ELSE COALESCE(o.completed_at_epoch_ms, o.started_at_epoch_ms, 0) END" \
     " FROM dbos.operation_outputs o WHERE o.workflow_uuid = w.workflow_uuid" \
     " ORDER BY o.function_id DESC LIMIT 1), 0)"
+#define UNTIL_LITE "CAST(ltrim(o.output, '{\"json\": ') AS INTEGER)"
+#define UNTIL_PG   "CAST(substring(o.output from '[0-9]{13}') AS BIGINT)"
+/* In a queue that holds the slot of a workflow that waits, waiting looks like being stuck. */
+#define HOLDS \
+    "(w.queue_name IS NOT NULL AND EXISTS (SELECT 1 FROM durable_queues h" \
+    " WHERE h.name = w.queue_name AND h.hold_slot = 1))"
 #define ALIVE_LITE "x.lease_until_ms IS NOT NULL"
 #define ALIVE_PG   "x.lease_until_ms > " NOW_PG
 
 /* ?1 our executor, ?2 what has not got on since is stuck. */
-#define BAD(alive) \
+#define BAD(alive, until) \
     "SELECT b.workflow_uuid, b.name, b.executor_id, b.orphan, b.created_at, b.at FROM" \
     " (SELECT w.workflow_uuid, w.name, w.executor_id, w.created_at," \
     "  CASE WHEN " ORPHAN(alive) " THEN 1 ELSE 0 END AS orphan," \
-    "  CASE WHEN w.updated_at >= ?2 OR w.updated_at > " PROGRESS \
-    "   THEN w.updated_at ELSE " PROGRESS " END AS at" \
+    "  CASE WHEN w.updated_at >= ?2 OR w.updated_at > " PROGRESS(until) \
+    "   THEN w.updated_at ELSE " PROGRESS(until) " END AS at," \
+    "  CASE WHEN " HOLDS " THEN 1 ELSE 0 END AS holds" \
     "  FROM dbos.workflow_status w WHERE w.status = 'PENDING' ORDER BY w.created_at" \
-    "  LIMIT " SAMPLE ") b WHERE b.orphan = 1 OR b.at < ?2"
-static const struct sql sql_bad = { "monitor bad", BAD(ALIVE_LITE), BAD(ALIVE_PG) };
+    "  LIMIT " SAMPLE ") b WHERE b.orphan = 1 OR (b.at < ?2 AND b.holds = 0)"
+static const struct sql sql_bad = {
+    "monitor bad", BAD(ALIVE_LITE, UNTIL_LITE), BAD(ALIVE_PG, UNTIL_PG),
+};
 
 /* ?1 an hour ago. */
 static const struct sql sql_ended = {
@@ -63,11 +77,13 @@ static const struct sql sql_waiting = {
 };
 
 /* ?1 our executor, ?2 id. */
-#define ONE(alive) \
-    "SELECT CASE WHEN w.updated_at > " PROGRESS " THEN w.updated_at ELSE " PROGRESS " END," \
-    " CASE WHEN w.status = 'PENDING' AND " ORPHAN(alive) " THEN 1 ELSE 0 END" \
-    " FROM dbos.workflow_status w WHERE w.workflow_uuid = ?2"
-static const struct sql sql_one = { "monitor one", ONE(ALIVE_LITE), ONE(ALIVE_PG) };
+#define ONE(alive, until) \
+    "SELECT CASE WHEN w.updated_at > " PROGRESS(until) " THEN w.updated_at ELSE " \
+    PROGRESS(until) " END, CASE WHEN w.status = 'PENDING' AND " ORPHAN(alive) " THEN 1 ELSE 0 END," \
+    " CASE WHEN " HOLDS " THEN 1 ELSE 0 END FROM dbos.workflow_status w WHERE w.workflow_uuid = ?2"
+static const struct sql sql_one = {
+    "monitor one", ONE(ALIVE_LITE, UNTIL_LITE), ONE(ALIVE_PG, UNTIL_PG),
+};
 /* clang-format on */
 
 const struct sql *const monitor_look_sql[MONITOR_LOOKS] = { &sql_bad, &sql_ended, &sql_dead,
@@ -213,8 +229,7 @@ CO int monitor_look(struct monitor *m, struct arena *a, struct monitor_look *ret
 
 struct one {
     struct sql_arg args[2];
-    int64_t at_ms;
-    bool orphan;
+    struct monitor_pace *ret;
 };
 
 static int take_one(struct store_row *row, void *arg, struct err *e)
@@ -222,8 +237,11 @@ static int take_one(struct store_row *row, void *arg, struct err *e)
     struct one *one = arg;
 
     (void)e;
-    one->at_ms = row_int(row, 0);
-    one->orphan = row_int(row, 1) != 0;
+    *one->ret = (struct monitor_pace){
+        .at_ms = row_int(row, 0),
+        .orphan = row_int(row, 1) != 0,
+        .holds = row_int(row, 2) != 0,
+    };
     return 0;
 }
 
@@ -231,23 +249,17 @@ static int one_body(struct store_tx *tx, void *arg, struct err *e)
 {
     struct one *one = arg;
 
-    one->at_ms = 0;
-    one->orphan = false;
+    *one->ret = (struct monitor_pace){ 0 };
     return store_run(tx, &sql_one, one->args, LEN(one->args), take_one, one, e);
 }
 
-CO int monitor_progress(struct monitor *m, struct str id, int64_t *ret_ms, bool *ret_orphan,
-                        struct err *e)
+CO int monitor_pace(struct monitor *m, struct str id, struct monitor_pace *ret, struct err *e)
 {
     const struct swarm *s = m->s;
     struct one one = {
         .args = { SQL_Z(durable_executor(s->conf.engine)), SQL_STR(id) },
+        .ret = ret,
     };
-    int r = store_read(s->conf.store, one_body, &one, e);
 
-    if (r < 0)
-        return r;
-    *ret_ms = one.at_ms;
-    *ret_orphan = one.orphan;
-    return 0;
+    return store_read(s->conf.store, one_body, &one, e);
 }

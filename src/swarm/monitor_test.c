@@ -10,6 +10,7 @@ struct left {
     const char *id, *status, *name, *executor, *queue;
     int64_t created_ago_ms, updated_ago_ms, completed_ago_ms; /* 0: not completed */
     int64_t step_ago_ms;                                      /* 0: no step */
+    const char *sleeps; /* the step is a sleep: what its record has before and after the time */
 };
 
 /* clang-format off */
@@ -22,9 +23,16 @@ static const struct sql sql_leave = {
 static const struct sql sql_leave_step = {
     "test: leave step",
     "INSERT INTO dbos.operation_outputs (workflow_uuid, function_id, function_name, output,"
-    " started_at_epoch_ms, completed_at_epoch_ms) VALUES (?1, 0, 'step', '1', ?2, ?2)", NULL,
+    " started_at_epoch_ms, completed_at_epoch_ms) VALUES (?1, 0, ?3, ?4, ?2, ?2)", NULL,
 };
 /* clang-format on */
+
+static const char *sleep_record(const char *before, int64_t until_ms, char out[64])
+{
+    fmt_z(out, 64, "%s%lld%s", before ? before : "", (long long)until_ms,
+          before && *before ? "}" : "");
+    return out;
+}
 
 static int leave_body(struct store_tx *tx, void *arg, struct err *e)
 {
@@ -40,7 +48,10 @@ static int leave_body(struct store_tx *tx, void *arg, struct err *e)
         SQL_INT(now - l->updated_ago_ms),
         l->completed_ago_ms ? SQL_INT(now - l->completed_ago_ms) : SQL_NULL,
     };
-    const struct sql_arg step[] = { SQL_Z(l->id), SQL_INT(now - l->step_ago_ms) };
+    char until[64];
+    const struct sql_arg step[] = { SQL_Z(l->id), SQL_INT(now - l->step_ago_ms),
+                                    SQL_Z(l->sleeps ? "DBOS.sleep" : "step"),
+                                    SQL_Z(sleep_record(l->sleeps, now + 60000, until)) };
     int r = store_run(tx, &sql_leave, args, LEN(args), NULL, NULL, e);
 
     return r == 0 && l->step_ago_ms ? store_run(tx, &sql_leave_step, step, LEN(step), NULL, NULL, e)
@@ -121,6 +132,12 @@ ENGINE_TEST_CONF(a_look_finds_what_does_not_get_on, types, QUIET)
           .step_ago_ms = 1000 },
         { "stuck", "PENDING", .created_ago_ms = 7000000, .updated_ago_ms = 7000000,
           .step_ago_ms = 120000 },
+        { "sleeps", "PENDING", .created_ago_ms = 9000000, .updated_ago_ms = 9000000,
+          .step_ago_ms = 9000000, .sleeps = "" },
+        { "sleeps too", "PENDING", .created_ago_ms = 9000000, .updated_ago_ms = 9000000,
+          .step_ago_ms = 9000000, .sleeps = "{\"json\":" },
+        { "holds", "PENDING", .queue = "slow", .created_ago_ms = 9000000,
+          .updated_ago_ms = 9000000 },
         { "orphan", "PENDING", .executor = "chela-dead", .created_ago_ms = 6000,
           .updated_ago_ms = 1000 },
         { "parked", "DELAYED", .created_ago_ms = 9000000, .updated_ago_ms = 9000000 },
@@ -140,6 +157,8 @@ ENGINE_TEST_CONF(a_look_finds_what_does_not_get_on, types, QUIET)
 
     MUST(watched_init(&w, f, e) == 0);
     MUST(leave(f, rows, LEN(rows)));
+    MUST(sql_run(f, "INSERT INTO durable_queues (name, hold_slot) VALUES ('slow', 1)", NULL, NULL,
+                 e) == 0);
     MUST(monitor_look(w.m, &w.a, &l, e) == 0);
     MUST(l.stuck == 1 && l.orphaned == 1 && l.n_bad == 2);
     MUST(str_eq_z(l.bad[0].id, "stuck") && !l.bad[0].orphan);
