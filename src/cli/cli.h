@@ -72,6 +72,8 @@ extern const struct cli_cmd cmd_workflow_ls, cmd_workflow_show, cmd_workflow_ste
 extern const struct cli_cmd cmd_queue_ls, cmd_queue_set, cmd_queue_rm;
 extern const struct cli_cmd cmd_schedule_ls, cmd_schedule_set, cmd_schedule_rm, cmd_schedule_pause,
     cmd_schedule_resume, cmd_schedule_trigger, cmd_schedule_backfill;
+extern const struct cli_cmd cmd_message_ls, cmd_message_show, cmd_message_send, cmd_message_replay,
+    cmd_message_drop;
 extern const struct cli_cmd cmd_swarm_status, cmd_swarm_health, cmd_swarm_routing;
 extern const struct cli_cmd cmd_swarm_command, cmd_swarm_trackers;
 extern const struct cli_cmd cmd_swarm_agents, cmd_swarm_create, cmd_swarm_show, cmd_swarm_provision,
