@@ -30,6 +30,8 @@ struct ws_ops { /* all optional; called on the loop's thread */
      * The ws is freed after, unless it is read by ws_recv().
      */
     void (*closed)(struct ws *ws, unsigned code, struct str reason, void *arg);
+    /* All that waited to be sent has been written. */
+    void (*drained)(struct ws *ws, void *arg);
 };
 
 struct ws_limits {

@@ -164,6 +164,8 @@ static void drained(struct ws *ws)
         ws_out_frame(ws, WS_OP_PONG, (struct str){ pong, ws->n_pong });
     free(pong);
     wake_waiters(ws);
+    if (ws->state == WS_OPEN && ws->ops && ws->ops->drained)
+        ws->ops->drained(ws, ws->arg);
 }
 
 void ws_out_flush(struct ws *ws)

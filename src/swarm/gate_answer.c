@@ -222,9 +222,10 @@ int gate_push_message(struct gate_sock *sock, const struct mail_push *push, stru
         const char *before;
         struct str text;
     } texts[] = {
-        { "{\"messageId\":", push->id },    { ",\"workflowUuid\":", push->workflow },
-        { ",\"from\":", push->from },       { ",\"to\":", push->to },
-        { ",\"content\":", push->content },
+        { "{\"messageId\":", push->id },
+        { ",\"workflowUuid\":", push->workflow },
+        { ",\"from\":", push->from },
+        { ",\"to\":", push->to },
     };
     struct buf *b;
 
@@ -232,11 +233,16 @@ int gate_push_message(struct gate_sock *sock, const struct mail_push *push, stru
         return err_set(e, ERR_UNAVAILABLE, "the subscriber has gone");
     if (ws_queued(sock->ws) > GATE_PUSH_QUEUE)
         return err_set(e, ERR_LIMIT, "the subscriber reads too slowly");
-    b = begin_event(sock->gate, "agent.message");
+    b = begin_event(sock->gate, push->notice ? "agent.delivery_failed" : "agent.message");
     for (size_t i = 0; i < LEN(texts); i++) {
         add(b, texts[i].before);
         add_text(b, texts[i].text);
     }
+    add(b, ",\"content\":");
+    if (push->notice)
+        add_str(b, push->content); /* an object */
+    else
+        add_text(b, push->content);
     add(b, ",\"metadata\":");
     add_str(b, push->metadata.n ? push->metadata : STR("null"));
     add(b, ",\"timestamp\":");

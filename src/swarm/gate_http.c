@@ -190,7 +190,7 @@ static CO int post_message(struct http_req *req, struct err *e)
         r = mail_send(g->s->mail, &in, &out, &why);
     }
     if (r < 0)
-        return gate_refuse(req, &why, strstr(why.msg, "mailbox"), e);
+        return gate_refuse(req, &why, out.full, e);
     if (gate_is_async(req))
         return gate_reply_done(req, out.workflow, (struct str){ 0 }, e);
 

@@ -77,6 +77,7 @@ struct gate_sub {                      /* of a socket to a session */
     struct gate_session *session;
     struct mail_sub *mail;
     bool replies;
+    bool choked; /* a push was refused: its mailbox is told when there is room again */
 };
 
 struct gate_session { /* with at least one subscriber */
@@ -91,7 +92,8 @@ struct gate_sock {
     struct ws *ws; /* NULL: closed; then only jobs hold it */
     unsigned refs;
     bool known; /* may use the gateway */
-    bool paused;
+    bool paused; /* it has sent more than we can work on */
+    bool choked; /* it reads less than we push */
     uint64_t opened_ms;
     unsigned n_jobs, n_waits, n_subs;
     size_t bytes;

@@ -97,7 +97,7 @@ static struct str fresh_id(struct arena *a)
 {
     char id[UUID_TEXT];
 
-    uuid_v4(id);
+    uuid_v7(id);
     return arena_str(a, str_of(id));
 }
 
@@ -219,30 +219,52 @@ static bool own_session(const struct gate_sock *sock, unsigned i, char out[MAIL_
     return sub;
 }
 
-static CO int ack_in(struct mail *m, struct str session, struct str id, const struct str *response,
+struct acking {
+    const struct str *ids;
+    size_t n;
+    const struct str *response; /* NULL: none */
+};
+
+/* How many of them there are in a session. One commit in any case. */
+static CO int ack_in(struct mail *m, struct str session, const struct acking *what, size_t *ret,
                      struct err *e)
 {
-    return response ? mail_reply(m, session, id, *response, e) : mail_ack(m, session, id, e);
+    int r;
+
+    if (!what->response && what->n > 1)
+        return mail_ack_many(m, session, what->ids, what->n, ret, e);
+    r = what->response ? mail_reply(m, session, what->ids[0], *what->response, e)
+                       : mail_ack(m, session, what->ids[0], e);
+    if (r == 0)
+        *ret = 1;
+    return r;
 }
 
 /*
  * An id is the sender's, so two sessions may have the same one: what a socket acknowledges is of
- * the session it names, or else of one that it is subscribed to.
+ * the session it names, or else of those that it is subscribed to.
  */
-static CO int ack_one(struct gate_sock *sock, struct str session, struct str id,
-                      const struct str *response, struct err *e)
+static CO int ack(struct gate_sock *sock, struct str session, const struct acking *what,
+                  size_t *ret, struct err *e)
 {
     struct mail *m = sock->gate->s->mail;
     char own[MAIL_SESSION];
     int r = -ERR_NOT_FOUND;
+    size_t n;
 
     if (session.n)
-        return ack_in(m, session, id, response, e);
+        return ack_in(m, session, what, ret, e);
     if (sock->n_subs == 0 || sock->n_subs > OWN_MAX)
         return err_set(e, ERR_INVALID, "Invalid request: sessionKey is missing");
-    for (unsigned i = 0; r == -ERR_NOT_FOUND && own_session(sock, i, own); i++)
-        r = ack_in(m, str_of(own), id, response, e);
-    return r;
+    *ret = 0;
+    for (unsigned i = 0; *ret < what->n && own_session(sock, i, own); i++) {
+        n = 0;
+        r = ack_in(m, str_of(own), what, &n, e);
+        if (r < 0 && r != -ERR_NOT_FOUND)
+            return r;
+        *ret += n;
+    }
+    return *ret > 0 ? 0 : r;
 }
 
 static int read_ids(struct gate_job *job, struct str **ret, size_t *ret_n, struct err *e)
@@ -272,7 +294,8 @@ static CO void acknowledge(struct gate_job *job)
     struct gate_sock *sock = job->sock;
     struct str *ids = NULL, session = { 0 }, response = { 0 };
     bool reply = job->frame.method == METHOD_REPLY;
-    size_t n = 0;
+    struct acking what;
+    size_t n = 0, done = 0;
     struct err e;
     int r;
 
@@ -283,14 +306,17 @@ static CO void acknowledge(struct gate_job *job)
         r = text_param(job->frame.params, "response", &response, &e);
     if (r == 0 && reply && !response.p)
         r = err_set(&e, ERR_INVALID, "Invalid request: response is missing");
-    for (size_t i = 0; r == 0 && i < n; i++)
-        r = ack_one(sock, session, ids[i], reply ? &response : NULL, &e);
+    if (r == 0 && reply && n != 1)
+        r = err_set(&e, ERR_INVALID, "Invalid request: a reply is to one message");
+    what = (struct acking){ ids, n, reply ? &response : NULL };
+    if (r == 0 && n > 0)
+        r = ack(sock, session, &what, &done, &e);
     stored(job);
     if (r < 0)
         gate_answer_error(sock, &job->frame, &e);
     else
         gate_answer(sock, job->frame.id, "{\"status\":\"%s\",\"acknowledged\":%zu}",
-                    reply ? "replied" : "acknowledged", n);
+                    reply ? "replied" : "acknowledged", done);
 }
 
 /* --- the fibers --- */

@@ -82,8 +82,25 @@ static void sub_free(struct gate_sock *sock, struct gate_sub *sub)
 static int push(const struct mail_push *push, void *arg, struct err *e)
 {
     struct gate_sub *sub = arg;
+    int r = gate_push_message(sub->sock, push, e);
 
-    return gate_push_message(sub->sock, push, e);
+    if (r == -ERR_LIMIT)
+        sub->choked = sub->sock->choked = true;
+    return r;
+}
+
+static void on_drained(struct ws *ws, void *arg)
+{
+    struct gate_sock *sock = arg;
+
+    if (!sock->choked)
+        return;
+    sock->choked = false;
+    for (struct gate_sub *sub = sock->subs; sub; sub = sub->next)
+        if (sub->choked) {
+            sub->choked = false;
+            mail_sub_ready(sub->mail);
+        }
 }
 
 static int subscribe(struct gate_sock *sock, struct str key, bool replies, struct err *e)
@@ -349,7 +366,9 @@ static int check_room(const struct gate *g, bool known, struct err *e)
 
 int gate_upgrade(struct http_req *req, struct err *e)
 {
-    static const struct ws_ops ops = { .message = on_message, .closed = on_closed };
+    static const struct ws_ops ops = { .message = on_message,
+                                       .closed = on_closed,
+                                       .drained = on_drained };
     const struct swarm *s = req->room;
     struct gate *g = s->gate;
     bool known = may_use(&req->who) || !s->settings->auth_required;
