@@ -133,7 +133,7 @@ static int help_row(const struct opt *opt, struct buf *b, struct err *e)
     char head[128];
     int r;
 
-    fmt_z(head, sizeof(head), "--%s=%.40s", opt->name, opt->def);
+    fmt_z(head, sizeof(head), "--%s=%.80s", opt->name, opt->def);
     r = buf_printf(b, e, "  %-38s  %s", head, opt->doc ? opt->doc : "");
     while (r == 0 && str_split(&rest, ',', &item)) {
         if (!str_split(&item, ':', &name))
