@@ -24,6 +24,7 @@ int life_new(struct swarm *s, struct life **ret, struct err *e)
     int r;
 
     l->s = s;
+    l->retry_ms = 1000;
     l->chores = fiber_group_new(s->conf.loop);
     _Static_assert(sizeof(rows) == sizeof(l->types), "as many as it keeps");
     memcpy(l->types, rows, sizeof(rows));

@@ -24,7 +24,8 @@ struct life {
     struct beat *beat;
     struct fiber_group *chores;
     struct durable_type types[3];
-    int64_t n_agents; /* not stopped ones, at the last count and those made since */
+    uint64_t retry_ms; /* before the second try to greet an agent; doubles */
+    int64_t n_agents;  /* not stopped ones, at the last count and those made since */
 };
 
 /* --- life_table.c --- */

@@ -16,7 +16,7 @@
 #include "swarm/life_int.h"
 #include "swarm/mail.h"
 
-enum { TRIES = 4, FIRST_WAIT_MS = 1000 }; /* waits 1, 2 and 4 s */
+enum { TRIES = 4 }; /* waits 1, 2 and 4 s */
 
 struct provision {
     struct workflow *w;
@@ -326,7 +326,7 @@ static CO int drop_greeting(void *arg, struct buf *out, struct err *e)
 static CO int steps(struct provision *p, struct err *e)
 {
     const struct durable_retry retry = { .tries = TRIES,
-                                         .first_ms = FIRST_WAIT_MS,
+                                         .first_ms = p->life->retry_ms,
                                          .again = worth_again };
     AUTO(buf_done) struct buf out = { 0 };
     json_t *done;
