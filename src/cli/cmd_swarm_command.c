@@ -93,7 +93,7 @@ const struct cli_cmd cmd_swarm_command = {
 };
 
 static const struct cli_flag trackers_flags[] = {
-    { "state", "STATE", "only those in this state" },
+    { "only", "STATE", "those in this state" },
     { "active", NULL, "only work that has not ended" },
     { "limit", "N", "at most so many (default 100)" },
 };
@@ -110,7 +110,7 @@ static CO int trackers(struct cli *cli, const struct args *args, struct err *e)
     int r;
 
     path = with_query(cli, path, "active", active ? "true" : NULL);
-    path = with_query(cli, path, "state", args_flag(&cmd_swarm_trackers, args, "state"));
+    path = with_query(cli, path, "state", args_flag(&cmd_swarm_trackers, args, "only"));
     path = with_query(cli, path, "limit", args_flag(&cmd_swarm_trackers, args, "limit"));
     r = api_call(cli, HTTP_M_GET, path, (struct str){ 0 }, &answer, e);
     if (r < 0)
