@@ -86,12 +86,25 @@ static int start_chores(struct daemon *d, struct err *e)
     return r;
 }
 
+/*
+ * Where the database is when no setting says so. The original was told by the variables of libpq;
+ * libpq reads them itself, for whatever the URL leaves open.
+ */
+static char *default_store(const struct daemon *d)
+{
+    const char *host = getenv("PGHOST"), *database = getenv("PGDATABASE");
+
+    if (host && *host)
+        return xstrdup(database && *database ? "postgresql://" : "postgresql:///dbos_system");
+    return xasprintf("sqlite:%s", d->opt.dir->db);
+}
+
 /* What needs no waiting: the store's file, keys, the way out. */
 static int open_parts(struct daemon *d, struct err *e)
 {
     const struct settings *s = d->settings;
     AUTO(free)
-    char *url = *s->store_url ? xstrdup(s->store_url) : xasprintf("sqlite:%s", d->opt.dir->db);
+    char *url = *s->store_url ? xstrdup(s->store_url) : default_store(d);
     const struct store_conf store = {
         .url = url,
         .pool = (unsigned)s->store_pool,

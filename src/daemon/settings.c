@@ -23,7 +23,7 @@ static const struct opt opts[] = {
         .doc = "Port of the gateway; 0 picks a free one."),
 
     ROW(OPT_STR,  "store.url", store_url, "", .env = "DATABASE_URL", .flags = OPT_SECRET,
-        .doc = "sqlite:PATH or postgres://...; empty: chela.db in the state directory."),
+        .doc = "sqlite:PATH or postgres://...; empty: where PGHOST and the other variables of libpq lead, else chela.db in the state directory."),
     ROW(OPT_INT,  "store.pool", store_pool, "20", .min = 1, .max = 200,
         .doc = "Connections to PostgreSQL, opened as they are needed."),
     ROW(OPT_MSEC, "store.wait", store_wait_ms, "5s", .min = 10, .max = 600000,

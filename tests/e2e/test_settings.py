@@ -261,3 +261,13 @@ def test_the_lock_of_a_killed_daemon_does_not_hold_up_the_next(own):
     own.kill()
     own.start()
     assert own.http.get("/health").status_code == 200
+
+
+def test_the_variables_of_libpq_name_the_database_when_nothing_else_does(tmp_path):
+    """Nobody listens on port 1, so the refusal shows where it went; SQLite would have started."""
+    pg = {"PGHOST": "127.0.0.1", "PGPORT": "1", "PGUSER": "nobody", "PORT": "0", "DATABASE_URL": ""}
+    done = chelad.run("chelad", "--state", tmp_path / "pg", "--store.wait=100ms", env=pg)
+    assert done.returncode == 1 and "port 1 failed" in done.stderr, done.stderr
+    named = {**pg, "DATABASE_URL": f"sqlite:{tmp_path}/no/such/dir/x.db"}
+    done = chelad.run("chelad", "--state", tmp_path / "named", env=named)
+    assert done.returncode == 1 and "x.db" in done.stderr, done.stderr
