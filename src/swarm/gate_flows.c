@@ -380,12 +380,31 @@ static CO int post_pause_resume(struct http_req *req, struct err *e)
 }
 
 /* Documents what these take; life.h judges it. */
-struct any_body {
-    json_t *agentId;
+struct life_body {
+    json_t *v;
 };
-static const struct shape_field any_fields[] = { FIELD(struct any_body, agentId,
-                                                       .nullable = true) };
-static const struct shape any_shape = SHAPE(struct any_body, "GatewayLifeRequest", any_fields);
+/* clang-format off */
+#define ANY(key, text) { .name = key, .offset = offsetof(struct life_body, v), .kind = SHAPE_JSON, .nullable = true, .doc = text }
+static const struct shape_field provision_fields[] = {
+    ANY("agentId", "A UUID; required."), ANY("name", "Required."), ANY("persona", NULL),
+    ANY("model", "provider/model-name; required."), ANY("userId", "A UUID; required."), ANY("sessionKey", "Required."),
+    ANY("heartbeatEnabled", NULL), ANY("heartbeatInterval", "5m, 15m, 30m, 1h or 2h."), ANY("heartbeatChecklist", "A list of texts."),
+    ANY("configuration", "An object."),
+};
+static const struct shape_field heartbeat_fields[] = {
+    ANY("agentId", "Required."), ANY("sessionKey", NULL), ANY("checklist", "A list of texts."),
+    ANY("executionId", "One of them is one heartbeat."),
+};
+static const struct shape_field pause_fields[] = {
+    ANY("agentId", "Required."), ANY("action", "pause, or else resume."), ANY("sessionKey", NULL),
+    ANY("preserveState", "Keep a checkpoint of the agent's settings."),
+};
+/* clang-format on */
+static const struct shape provision_shape =
+    SHAPE(struct life_body, "GatewayProvision", provision_fields);
+static const struct shape heartbeat_shape =
+    SHAPE(struct life_body, "GatewayHeartbeat", heartbeat_fields);
+static const struct shape pause_shape = SHAPE(struct life_body, "GatewayPauseResume", pause_fields);
 
 #define WRITE (NEED_AGENTS | NEED_BRIDGE)
 
@@ -397,12 +416,12 @@ const struct http_route gate_flow_routes[] = {
       .doc = "What has become of a workflow or a message; 200 with not_found when there is none." },
     { HTTP_M_POST, "/workflows/{uuid}/recover", post_recover, .need = WRITE | NEED_WORKFLOWS, .out = &recover_shape, .flags = ROUTE_SLASHES, .tag = "gateway",
       .doc = "Give back to its queue what a dead process has left; resume what is cancelled or dead." },
-    { HTTP_M_POST, "/workflows/provision-agent", post_provision, .need = WRITE, .in = &any_shape, .query = &gate_async_shape, .flags = ROUTE_OPTIONAL, .tag = "gateway",
-      .doc = "Provision an agent: {agentId, name, persona, model, userId, sessionKey, heartbeatEnabled, heartbeatInterval, heartbeatChecklist, configuration}." },
-    { HTTP_M_POST, "/workflows/heartbeat", post_heartbeat, .need = WRITE, .in = &any_shape, .query = &gate_async_shape, .flags = ROUTE_OPTIONAL, .tag = "gateway",
-      .doc = "A heartbeat of an agent: {agentId, sessionKey, checklist, executionId}." },
-    { HTTP_M_POST, "/workflows/pause-resume", post_pause_resume, .need = WRITE, .in = &any_shape, .query = &gate_async_shape, .flags = ROUTE_OPTIONAL, .tag = "gateway",
-      .doc = "Pause or resume an agent: {agentId, action, sessionKey, preserveState}." },
+    { HTTP_M_POST, "/workflows/provision-agent", post_provision, .need = WRITE, .in = &provision_shape, .query = &gate_async_shape, .flags = ROUTE_OPTIONAL, .tag = "gateway",
+      .doc = "Provision an agent; a result may say that it failed." },
+    { HTTP_M_POST, "/workflows/heartbeat", post_heartbeat, .need = WRITE, .in = &heartbeat_shape, .query = &gate_async_shape, .flags = ROUTE_OPTIONAL, .tag = "gateway",
+      .doc = "A heartbeat of an agent." },
+    { HTTP_M_POST, "/workflows/pause-resume", post_pause_resume, .need = WRITE, .in = &pause_shape, .query = &gate_async_shape, .flags = ROUTE_OPTIONAL, .tag = "gateway",
+      .doc = "Pause or resume an agent." },
     { HTTP_M_POST, "/workflows/skill-installation", gate_skill_install, .need = WRITE, .in = &gate_skill_shape, .flags = ROUTE_OPTIONAL, .tag = "gateway",
       .doc = "Skill workflows of the original; answered with 503." },
     { HTTP_M_POST, "/workflows/skill-execution", gate_skill_run, .need = WRITE, .in = &gate_skill_shape, .flags = ROUTE_OPTIONAL, .tag = "gateway",
