@@ -256,8 +256,8 @@ CO int mail_send(struct mail *m, const struct mail_in *in, struct mail_out *ret,
         return r;
     metric_observe(&swarm_m_accept_ms, 0, (int64_t)(now_us() - since));
     box = mail_box_get(m, in->to);
-    out.replies = box->n_replying > 0 || (box->n_subs == 0 && mail_drive_of(m, box));
-    out.live = box->n_subs > 0 || out.replies;
+    out.replies = box->n_replying > 0 || (box->n_subs == 0 && mail_drive_replies(m, box));
+    out.live = box->n_subs > 0 || mail_drive_of(m, box);
     *ret = out;
     return 0;
 }

@@ -123,6 +123,7 @@ struct mail_driver {
     const char *name;
     bool (*takes)(struct str session, void *arg);
     CO int (*deliver)(const struct mail_push *push, void *arg, struct buf *out, struct err *e);
+    bool (*replies)(struct str session, void *arg); /* may a reply come soon? NULL: yes */
     unsigned fibers;
     void *arg;
 };

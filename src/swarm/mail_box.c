@@ -329,7 +329,7 @@ void mail_unsubscribe(struct mail_sub *sub)
         mail_sweep_wake(m);
         mail_box_more(m, box, true); /* a driver may take it */
     }
-    if (box->n_replying == 0 && !mail_drive_of(m, box))
+    if (box->n_replying == 0 && !mail_drive_replies(m, box))
         mail_wait_nobody(m, box, (struct str){ 0 });
     free(sub);
 }

@@ -56,6 +56,13 @@ struct mail_driver_state *mail_drive_of(struct mail *m, struct mail_box *box)
     return NULL;
 }
 
+bool mail_drive_replies(struct mail *m, struct mail_box *box)
+{
+    const struct mail_driver_state *d = mail_drive_of(m, box);
+
+    return d && (!d->driver->replies || d->driver->replies(str_of(box->session), d->driver->arg));
+}
+
 /* --- one session --- */
 
 struct head {

@@ -266,6 +266,7 @@ CO int mail_age_collect(struct mail *m, struct err *e) MUST_CHECK;
 /* mail_drive.c */
 void mail_drive_hint(struct mail *m, struct mail_box *box);
 struct mail_driver_state *mail_drive_of(struct mail *m, struct mail_box *box);
+bool mail_drive_replies(struct mail *m, struct mail_box *box);
 void mail_drive_tick(struct mail *m);
 CO int mail_drive_scan(struct mail *m, struct err *e) MUST_CHECK;
 

@@ -165,7 +165,7 @@ static CO int wait(struct mail *m, struct mail_waiter *w, uint64_t deadline_ms, 
         r = look_up(m, w, e);
     if (w->box)
         w->box->holds++;
-    if (r == 0 && !w->done && w->box->n_replying == 0 && !mail_drive_of(m, w->box))
+    if (r == 0 && !w->done && w->box->n_replying == 0 && !mail_drive_replies(m, w->box))
         return MAIL_NOTHING;
     while (r == 0 && !w->done)
         r = fiber_park(deadline_ms, e);
