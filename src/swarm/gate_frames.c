@@ -16,7 +16,7 @@ static const struct {
     { "connect", METHOD_CONNECT },
 };
 
-static enum gate_method method_of(struct str name)
+enum gate_method gate_method_of(struct str name)
 {
     for (size_t i = 0; i < LEN(methods); i++)
         if (str_eq_z(name, methods[i].name))
@@ -70,7 +70,7 @@ static int read_frame(json_t *doc, struct arena *a, struct gate_frame *ret, stru
     ret->name = json_member_str(doc, "method");
     if (!ret->name.n)
         return err_set(e, ERR_INVALID, "Invalid request: method is missing");
-    ret->method = method_of(ret->name);
+    ret->method = gate_method_of(ret->name);
     params = json_object_get(doc, "params");
     if (params && !json_is_object(params) && !json_is_null(params))
         return err_set(e, ERR_INVALID, "Invalid request: params is not an object");
@@ -85,6 +85,8 @@ int gate_frame_parse(struct str text, struct arena *a, struct gate_frame *ret, s
     struct err ignored;
     int r;
 
+    if (gate_quick_parse(text, a, ret))
+        return 0;
     *ret = (struct gate_frame){ .method = METHOD_DIRECT };
     r = json_parse(text, GATE_DEPTH, a, &doc, &fail, e);
     if (r == 0)

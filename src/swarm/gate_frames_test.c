@@ -42,6 +42,75 @@ TEST(frames_are_requests_or_messages)
     }
 }
 
+/* What a document says must be what is read without one. */
+static void check_same(const char *text, const struct gate_frame *f, struct arena *a)
+{
+    const struct gate_quick *q = f->quick;
+    json_t *doc = NULL, *p, *ids;
+    struct err e;
+
+    CHECK_INT(json_parse(str_of(text), GATE_DEPTH, a, &doc, NULL, &e), 0);
+    p = json_object_get(doc, "params");
+    ids = json_object_get(p, "messageIds");
+    CHECK(!f->params && f->request);
+    CHECK(str_eq(f->name, json_member_str(doc, "method")));
+    CHECK(str_eq(q->session, json_member_str(p, "sessionKey")));
+    CHECK(str_eq(q->message, json_member_str(p, "message")));
+    CHECK(str_eq(q->key, json_member_str(p, "idempotencyKey")));
+    CHECK(str_eq(q->from, json_member_str(p, "from")));
+    CHECK(str_eq(q->one, json_member_str(p, "messageId")));
+    CHECK(str_eq(q->response, json_member_str(p, "response")));
+    CHECK_INT(q->many, ids != NULL);
+    CHECK_INT(q->n_ids, json_array_size(ids));
+    for (size_t i = 0; i < q->n_ids; i++)
+        CHECK(str_eq_z(q->ids[i], json_string_value(json_array_get(ids, i))));
+}
+
+TEST(frequent_frames_are_read_without_a_document_and_mean_the_same)
+{
+    static const struct {
+        const char *text;
+        bool quick;
+    } cases[] = {
+        { "{\"type\":\"req\",\"id\":\"1\",\"method\":\"agent.send\",\"params\":{\"sessionKey\":"
+          "\"s\",\"message\":\"\xc3\xa4 {}[],:\",\"idempotencyKey\":\"k\",\"from\":\"f\"}}",
+          true },
+        { " { \"params\" : { \"messageIds\" : [ \"a\" , \"b\" ] , \"sessionKey\" : \"s\" } ,\n"
+          "\"method\":\"agent.ack\",\t\"type\":\"req\" } ",
+          true },
+        { "{\"type\":\"req\",\"method\":\"agent.ack\",\"params\":{\"messageIds\":[]}}", true },
+        { "{\"type\":\"req\",\"method\":\"agent.reply\",\"params\":{\"messageId\":\"m\","
+          "\"response\":\"\"}}",
+          true },
+        { "{\"type\":\"x\",\"type\":\"req\",\"method\":\"agent.send\",\"params\":{\"from\":\"f\"},"
+          "\"params\":{\"message\":\"1\",\"message\":\"2\"}}",
+          true },
+        { "{\"type\":\"req\",\"method\":\"agent.send\",\"params\":{}}", true },
+        { "{\"type\":\"req\",\"id\":7,\"method\":\"agent.send\",\"params\":{}}", false },
+        { "{\"type\":\"req\",\"method\":\"agent.send\",\"params\":{\"message\":\"\\n\"}}", false },
+        { "{\"type\":\"req\",\"method\":\"agent.send\",\"params\":{\"timeout\":5}}", false },
+        { "{\"type\":\"req\",\"method\":\"agent.send\",\"params\":{\"message\":null}}", false },
+        { "{\"type\":\"req\",\"method\":\"agent.send\",\"params\":{\"metadata\":{}}}", false },
+        { "{\"type\":\"req\",\"method\":\"agent.ack\",\"params\":{\"messageIds\":[1]}}", false },
+        { "{\"type\":\"req\",\"method\":\"agent.subscribe\",\"params\":{}}", false },
+        { "{\"type\":\"evt\",\"method\":\"agent.send\",\"params\":{}}", false },
+        { "{\"type\":\"req\",\"method\":\"agent.send\",\"params\":{}", false },
+        { "{\"type\":\"req\",\"method\":\"agent.send\"}", false },
+        { "{}", false },
+        { "", false },
+    };
+
+    for (size_t i = 0; i < LEN(cases); i++) {
+        struct arena a = { 0 };
+        struct gate_frame f = { 0 };
+
+        CHECK_INT(gate_quick_parse(str_of(cases[i].text), &a, &f), cases[i].quick);
+        if (f.quick)
+            check_same(cases[i].text, &f, &a);
+        arena_done(&a);
+    }
+}
+
 TEST(what_is_no_frame_is_refused_under_its_id_when_it_has_one)
 {
     static const struct {

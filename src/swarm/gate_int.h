@@ -5,6 +5,7 @@
  *   gate.c          its life, its sockets' bounds and times
  *   gate_ws.c       a socket: upgrade, frames in, subscriptions
  *   gate_frames.c   what a frame asks for; pure
+ *   gate_quick.c    the same for the most frequent ones, without a document; pure
  *   gate_jobs.c     frames that wait for the disk, worked on by fibers
  *   gate_answer.c   frames out
  *   gate_http.c     POST /messages and what is like it
@@ -50,12 +51,20 @@ enum gate_method {
     METHOD_UNKNOWN,
 };
 
+struct gate_quick { /* params of an agent.send, agent.ack or agent.reply; {0}: absent */
+    struct str session, message, key, from, one, response;
+    struct str *ids;
+    size_t n_ids;
+    bool many; /* there were messageIds, if only an empty list */
+};
+
 struct gate_frame { /* texts lent by the document, or in the arena */
     enum gate_method method;
-    bool request;         /* "type":"req": answered by "res" */
-    struct str id;        /* as JSON; {0}: none */
-    struct str name;      /* of the method */
-    const json_t *params; /* an object; of a direct message the message; NULL: none */
+    bool request;                   /* "type":"req": answered by "res" */
+    struct str id;                  /* as JSON; {0}: none */
+    struct str name;                /* of the method */
+    const json_t *params;           /* an object; of a direct message the message; NULL: none */
+    const struct gate_quick *quick; /* not NULL: this is what params held, and params is NULL */
 };
 
 /*
@@ -64,6 +73,10 @@ struct gate_frame { /* texts lent by the document, or in the arena */
  */
 int gate_frame_parse(struct str text, struct arena *a, struct gate_frame *ret, struct err *e)
     MUST_CHECK;
+
+/* The same, if the frame is one of those it is for; else false, and nothing is in *ret. */
+bool gate_quick_parse(struct str text, struct arena *a, struct gate_frame *ret);
+enum gate_method gate_method_of(struct str name);
 
 /* A message out of an object's members; needs_id: without an id it is invalid. */
 int gate_message_read(const json_t *object, bool needs_id, struct arena *a, struct mail_in *ret,
@@ -91,7 +104,7 @@ struct gate_sock {
     struct gate *gate;
     struct ws *ws; /* NULL: closed; then only jobs hold it */
     unsigned refs;
-    bool known; /* may use the gateway */
+    bool known;  /* may use the gateway */
     bool paused; /* it has sent more than we can work on */
     bool choked; /* it reads less than we push */
     uint64_t opened_ms;

@@ -113,25 +113,42 @@ static int text_param(const json_t *params, const char *key, struct str *ret, st
     return 0;
 }
 
-/* Request ids repeat ("1", "2"), so they never make two sends one: only an idempotencyKey does. */
-static int read_send(struct gate_job *job, struct mail_in *in, struct err *e)
+static int read_send_params(struct gate_job *job, struct mail_in *in, struct str *ret_key,
+                            struct err *e)
 {
     const json_t *p = job->frame.params, *metadata = json_object_get(p, "metadata");
-    struct str key = { 0 };
+    const struct gate_quick *q = job->frame.quick;
     int r;
 
-    in->from = STR(BACKEND);
+    if (q) {
+        *ret_key = q->key;
+        in->to = q->session;
+        in->content = q->message;
+        in->from = q->from.p ? q->from : in->from;
+        return 0;
+    }
     r = text_param(p, "sessionKey", &in->to, e);
     if (r == 0)
         r = text_param(p, "message", &in->content, e);
     if (r == 0)
-        r = text_param(p, "idempotencyKey", &key, e);
+        r = text_param(p, "idempotencyKey", ret_key, e);
     if (r == 0)
         r = text_param(p, "from", &in->from, e);
-    if (r == 0 && (!in->to.n || !in->content.n || !in->from.n))
-        r = err_set(e, ERR_INVALID, "Invalid message: missing required fields");
     if (r == 0 && metadata && !json_is_null(metadata))
         r = json_text(metadata, SIZE_MAX / 2, &job->arena, &in->metadata, e);
+    return r;
+}
+
+/* Request ids repeat ("1", "2"), so they never make two sends one: only an idempotencyKey does. */
+static int read_send(struct gate_job *job, struct mail_in *in, struct err *e)
+{
+    struct str key = { 0 };
+    int r;
+
+    in->from = STR(BACKEND);
+    r = read_send_params(job, in, &key, e);
+    if (r == 0 && (!in->to.n || !in->content.n || !in->from.n))
+        r = err_set(e, ERR_INVALID, "Invalid message: missing required fields");
     if (r < 0)
         return r;
     if (key.n)
@@ -176,7 +193,7 @@ static CO void send_message(struct gate_job *job)
     struct gate *g = sock->gate;
     AUTO(buf_done) struct buf text = { 0 };
     uint64_t wait_ms = gate_reply_ms(g, json_object_get(job->frame.params, "timeout"));
-    struct mail_out out;
+    struct mail_out out = { .full = false };
     struct mail_in in = { 0 };
     struct asked asked = { .request = job->frame.request };
     struct str response = { 0 };
@@ -188,13 +205,18 @@ static CO void send_message(struct gate_job *job)
     if (r == 0)
         r = mail_send(g->s->mail, &in, &out, &e);
     stored(job);
+    if (r == -ERR_LIMIT && out.full) {
+        gate_answer_failed(sock, &job->frame, "MAILBOX_FULL", e.msg); /* to be tried again */
+        return;
+    }
     if (r < 0) {
         gate_answer_error(sock, &job->frame, &e);
         return;
     }
     copy_z(asked.id, sizeof(asked.id), job->frame.id);
     copy_z(asked.to, sizeof(asked.to), in.to);
-    arena_done(&job->arena); /* the agent may take a minute */
+    if (out.existed || out.replies)
+        arena_done(&job->arena); /* the agent may take a minute */
 
     buf_init(&text, (size_t)g->s->settings->max_message);
     if (reply_of(sock, &out, wait_ms, &text, &e) == 0)
@@ -267,26 +289,61 @@ static CO int ack(struct gate_sock *sock, struct str session, const struct ackin
     return *ret > 0 ? 0 : r;
 }
 
-static int read_ids(struct gate_job *job, struct str **ret, size_t *ret_n, struct err *e)
+/* The ids that a document names, into the arena. */
+static int list_ids(const struct gate_frame *f, struct arena *a, struct str **ret, size_t *ret_n,
+                    struct err *e)
 {
-    const json_t *one = json_object_get(job->frame.params, "messageId");
-    const json_t *many = json_object_get(job->frame.params, "messageIds");
+    const json_t *one = json_object_get(f->params, "messageId");
+    const json_t *many = json_object_get(f->params, "messageIds");
     size_t n = json_is_array(many) ? json_array_size(many) : 1;
     struct str *ids;
 
     if (n > GATE_ACKS)
         return err_set(e, ERR_LIMIT, "more than %d messageIds", GATE_ACKS);
-    ids = arena_alloc(&job->arena, n * sizeof(*ids) + 1);
+    ids = arena_alloc(a, n * sizeof(*ids) + 1);
     for (size_t i = 0; i < n; i++) {
         const json_t *v = json_is_array(many) ? json_array_get(many, i) : one;
 
         ids[i] = (struct str){ json_string_value(v), json_string_length(v) };
-        if (!ids[i].n)
-            return err_set(e, ERR_INVALID, "Invalid request: messageId is missing");
     }
     *ret = ids;
     *ret_n = n;
     return 0;
+}
+
+static int read_ids(struct gate_job *job, struct str **ret, size_t *ret_n, struct err *e)
+{
+    const struct gate_quick *q = job->frame.quick;
+    int r = 0;
+
+    if (q && q->many) {
+        *ret = q->ids;
+        *ret_n = q->n_ids;
+    } else if (q) {
+        *ret = arena_new(&job->arena, struct str);
+        **ret = q->one;
+        *ret_n = 1;
+    } else {
+        r = list_ids(&job->frame, &job->arena, ret, ret_n, e);
+    }
+    for (size_t i = 0; r == 0 && i < *ret_n; i++)
+        if (!(*ret)[i].n)
+            r = err_set(e, ERR_INVALID, "Invalid request: messageId is missing");
+    return r;
+}
+
+static int read_ack_params(const struct gate_frame *f, struct str *ret_session,
+                           struct str *ret_response, struct err *e)
+{
+    int r;
+
+    if (f->quick) {
+        *ret_session = f->quick->session;
+        *ret_response = f->quick->response;
+        return 0;
+    }
+    r = text_param(f->params, "sessionKey", ret_session, e);
+    return r < 0 ? r : text_param(f->params, "response", ret_response, e);
 }
 
 static CO void acknowledge(struct gate_job *job)
@@ -301,9 +358,7 @@ static CO void acknowledge(struct gate_job *job)
 
     r = read_ids(job, &ids, &n, &e);
     if (r == 0)
-        r = text_param(job->frame.params, "sessionKey", &session, &e);
-    if (r == 0)
-        r = text_param(job->frame.params, "response", &response, &e);
+        r = read_ack_params(&job->frame, &session, &response, &e);
     if (r == 0 && reply && !response.p)
         r = err_set(&e, ERR_INVALID, "Invalid request: response is missing");
     if (r == 0 && reply && n != 1)
