@@ -73,6 +73,7 @@ int notify_new(struct swarm *s, struct notify **ret, struct err *e)
 
     n->s = s;
     n->started_ms = now_ms();
+    n->started_at = swarm_now();
     r = make_client(n, e);
     if (r == 0 && n->client)
         r = notify_drive(n, e);

@@ -28,6 +28,7 @@ struct batch {
     struct str text, key;
     struct str *ids; /* workflow ids; the first is the message that is being delivered */
     size_t n;
+    bool again; /* it may have been said: in an earlier attempt, or by a process before us */
 };
 
 static void batch_free(struct batch *b)
@@ -125,10 +126,11 @@ static struct outlet *outlet_enter(struct notify *n, struct str session)
 
 /* --- what goes out --- */
 
-static struct batch *batch_of_one(const struct mail_push *push)
+static struct batch *batch_of_one(const struct notify *n, const struct mail_push *push)
 {
     struct batch *b = xcalloc(1, sizeof(*b));
 
+    b->again = push->attempt > 1 || push->accepted_ms < n->started_at;
     b->text = arena_str(&b->arena, push->content);
     b->key = arena_str(&b->arena, push->workflow);
     b->ids = arena_new(&b->arena, struct str);
@@ -268,7 +270,7 @@ static CO int wait_turn(struct notify *n, struct outlet *o, bool *ret_waited, st
 static CO int say(struct notify *n, struct str session, const struct batch *b, bool notification,
                   struct buf *out, struct err *e)
 {
-    struct oc_post post = { .message = b->text, .key = b->key };
+    struct oc_post post = { .message = b->text, .key = b->key, .again = b->again };
     struct oc_turn turn = {
         .session = session,
         .message = b->text,
@@ -313,12 +315,13 @@ static CO int deliver_from(struct notify *n, struct outlet *o, const struct mail
 {
     bool notification = is_notification(push), waited = false;
     struct str session = str_of(o->session);
-    AUTO(batch_free) struct batch *b = batch_of_one(push); /* the push is lent */
+    AUTO(batch_free) struct batch *b = batch_of_one(n, push);
     int r;
 
     if (o->batch && str_eq(o->batch->ids[0], b->ids[0])) {
         batch_free(b);
         b = TAKE(o->batch);
+        b->again = true;
     } else {
         batch_free(TAKE(o->batch)); /* its message was dropped or is dead */
     }
@@ -355,12 +358,23 @@ static bool takes(struct str session, void *arg)
            (str_starts(session, STR("agent:")) || notify_peer(session, &channel, &to));
 }
 
+/* An agent's turn, while it can be had now; a channel has nothing to answer with. */
+static bool replies(struct str session, void *arg)
+{
+    const struct notify *n = arg;
+    struct oc_status status;
+
+    oc_status(n->client, &status);
+    return status.state == OC_CONNECTED && str_starts(session, STR("agent:"));
+}
+
 int notify_drive(struct notify *n, struct err *e)
 {
     n->driver = (struct mail_driver){
         .name = "openclaw",
         .takes = takes,
         .deliver = deliver,
+        .replies = replies,
         .fibers = NOTIFY_FIBERS,
         .arg = n,
     };

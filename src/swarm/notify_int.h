@@ -69,6 +69,7 @@ struct notify {
     struct mail_driver driver; /* lent to mail */
     bool self, stopping;
     uint64_t started_ms;
+    int64_t started_at; /* the same in the tables' time */
     struct strmap outlets;
     uint64_t echoes[NOTIFY_ECHOES]; /* hashes of (session, text) */
     unsigned n_echoes;
