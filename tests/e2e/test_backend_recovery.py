@@ -17,8 +17,8 @@ from gateway import Socket, post_message
 from wait import eventually, together, unique
 from workflows import sql
 
-SOON = ("--durable.lease=2s",)  # on PostgreSQL the lease of the dead must run out
-STRIDE = 9                      # of the moments of SQLite's log, one in so many
+SOON = ("--durable.lease=1s",)  # on PostgreSQL the lease of the dead must run out
+STRIDE = 23                     # of the moments of SQLite's log, one in so many
 HOLD = """
 CREATE FUNCTION qa_hold() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN PERFORM pg_sleep(3600); RETURN NEW; END $$;
@@ -201,11 +201,7 @@ def reference(daemon, kind):
     return wanted
 
 
-@pytest.mark.parametrize("kind", OPERATIONS, ids=lambda kind: kind.name)
-def test_killed_before_each_record(start, store, kind):
-    if store.kind != "postgres":
-        pytest.skip("SQLite has no statement that can be held; see the test of its write-ahead log")
-    daemon = start(*SOON)
+def killed_before_each_record(daemon, kind):
     wanted = reference(daemon, kind)
     moments = [("operation_outputs", "INSERT", f"NEW.function_id = {step[0]}") for step in wanted]
     moments.append(("workflow_status", "UPDATE", "NEW.status = 'SUCCESS'"))
@@ -214,31 +210,37 @@ def test_killed_before_each_record(start, store, kind):
         operation.prepare(daemon)
         sql(daemon, HOLD.format(table=table, event=event, when=when, like=operation.like))
         cut = Cut(operation, daemon)
-        sleeping = eventually(lambda: sql(daemon, SLEEPING), 30, every=0.02)
+        sleeping = eventually(lambda: sql(daemon, SLEEPING), 60, every=0.02)
+        before = steps_of(daemon, operation)
+        assert before == wanted[:len(before)]
         daemon.kill()
         sql(daemon, f"SELECT pg_terminate_backend({sleeping[0][0]})")
-        eventually(lambda: not sql(daemon, SLEEPING), 30)
         sql(daemon, RELEASE)
-        cut.join(30)
+        cut.join(60)
         daemon.start()
         attempts = completes_once(daemon, operation, wanted, cut.answer)
         assert attempts == 2, "recovered once"
+    return f"{kind.name}: {len(moments)} kills"
 
 
-@pytest.mark.parametrize("kind", OPERATIONS, ids=lambda kind: kind.name)
-def test_killed_around_writes_of_the_log(start, store, killer, tmp_path, kind):
-    if store.kind != "sqlite":
-        pytest.skip("PostgreSQL's log is its own; see the test that holds its statements")
-    armed = tmp_path / "armed"
-    # the sanitizers want to be loaded first, and this library needs nothing of them
-    daemon = start(*SOON, env={"LD_PRELOAD": str(killer), "CHELA_KILL_FILE": str(armed),
-                               "ASAN_OPTIONS": "verify_asan_link_order=0"})
+def test_killed_before_each_record(start, store, capsys):
+    """Vector 14 among them: killed in step 2 of provisioning, steps 0 and 1 stay as they were recorded."""
+    if store.kind != "postgres":
+        pytest.skip("SQLite has no statement that can be held; see the test of its write-ahead log")
+    daemons = [start(*SOON) for _ in OPERATIONS]
+    said = together(lambda one: killed_before_each_record(*one), zip(daemons, OPERATIONS))
+    with capsys.disabled():
+        print(f"\n    {', '.join(said)}")
+
+
+def killed_around_writes(daemon, kind, armed):
     wanted, moment, died = reference(daemon, kind), 1, 0
     while True:
         operation = kind()
         operation.prepare(daemon)
-        (tmp_path / "new").write_text(str(moment))
-        (tmp_path / "new").rename(armed)
+        new = armed.with_suffix(".new")
+        new.write_text(str(moment))
+        new.rename(armed)
         cut = Cut(operation, daemon)
         cut.join(60)
         survived = daemon.process.poll() is None
@@ -247,37 +249,24 @@ def test_killed_around_writes_of_the_log(start, store, killer, tmp_path, kind):
         daemon.start()
         completes_once(daemon, operation, wanted, cut.answer)
         if survived and cut.answer:
-            break
+            assert died >= 3
+            return f"{kind.name}: {died} kills in {moment} moments"
         died += 1
         moment += STRIDE
-    print(f"{kind.name}: {died} kills in {moment} moments")
-    assert died >= 3
 
 
-def test_v14_killed_in_the_second_step_of_provisioning(start, store):
-    """Exactly the vector: steps 0 and 1 are there once, 2 was begun twice, recovery_attempts is 2."""
-    if store.kind != "postgres":
-        pytest.skip("the exact moment needs a statement that can be held: PostgreSQL")
-    daemon, operation = start(*SOON), Provision()
-    operation.prepare(daemon)
-    sql(daemon, HOLD.format(table="operation_outputs", event="INSERT", when="NEW.function_id = 2",
-                            like=operation.like))
-    Cut(operation, daemon)
-    sleeping = eventually(lambda: sql(daemon, SLEEPING), 30, every=0.02)
-    before = steps_of(daemon, operation)
-    assert [step[0] for step in before] == ["0", "1"]
-    stamps = "SELECT started_at_epoch_ms FROM dbos.operation_outputs WHERE workflow_uuid LIKE '{}' AND function_id < 2"
-    first = sql(daemon, stamps.format(operation.like))
-    daemon.kill()
-    sql(daemon, f"SELECT pg_terminate_backend({sleeping[0][0]})")
-    sql(daemon, RELEASE)
-    daemon.start()
-    eventually(lambda: rows_of(daemon, operation)[0][1] == "SUCCESS", 60, every=0.05)
-    assert rows_of(daemon, operation)[0][2] == "2"
-    assert steps_of(daemon, operation)[:2] == before and len(steps_of(daemon, operation)) > 2
-    assert sql(daemon, stamps.format(operation.like)) == first, "what was recorded was not run again"
-    status = daemon.http.get(f"/workflows/{rows_of(daemon, operation)[0][0]}").json()
-    assert status["status"] == "SUCCESS"
+def test_killed_around_writes_of_the_log(start, store, killer, tmp_path, capsys):
+    if store.kind != "sqlite":
+        pytest.skip("PostgreSQL's log is its own; see the test that holds its statements")
+    runs = []
+    for kind in OPERATIONS:
+        armed = tmp_path / kind.name
+        # the sanitizers want to be loaded first, and this library needs nothing of them
+        runs.append((start(*SOON, env={"LD_PRELOAD": str(killer), "CHELA_KILL_FILE": str(armed),
+                                       "ASAN_OPTIONS": "verify_asan_link_order=0"}), kind, armed))
+    said = together(lambda one: killed_around_writes(*one), runs)
+    with capsys.disabled():
+        print(f"\n    {', '.join(said)}")
 
 
 def test_the_recover_route(daemon):
@@ -292,10 +281,10 @@ def test_the_recover_route(daemon):
 
 
 def test_a_crash_with_many_operations_under_way(start):
-    """Forty agents are provisioned, paused and told things at the time of the crash."""
+    """Twelve agents are provisioned at the time of the crash."""
     daemon = start(*SOON)
     agents = []
-    for _ in range(40):
+    for _ in range(12):
         agents.append(Provision())
         agents[-1].prepare(daemon)
     cuts = [Cut(one, daemon) for one in agents]
@@ -335,8 +324,11 @@ def test_a_consumer_that_comes_after_a_crash_gets_what_was_accepted(start):
 
 # --- the pool, and PgBouncer ---
 
-@pytest.fixture
-def cluster():
+@pytest.fixture(scope="module")
+def cluster(store):
+    """Of these tests' own: they count its connections, and put a pooler before it."""
+    if store.kind != "postgres":
+        pytest.skip("pools and poolers are PostgreSQL's")
     one = postgres.Cluster().start()
     yield one
     one.remove()
