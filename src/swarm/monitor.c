@@ -203,6 +203,45 @@ static CO int recover_one(struct monitor *m, const struct durable_info *info, bo
     }
 }
 
+/* clang-format off */
+/* ?1 id, ?2 our executor, ?3 now. */
+static const struct sql sql_adopt = {
+    "monitor adopt",
+    "UPDATE dbos.workflow_status SET application_version = (SELECT x.app_version"
+    " FROM durable_executors x WHERE x.executor_id = ?2), updated_at = ?3"
+    " WHERE workflow_uuid = ?1 AND status IN ('ENQUEUED', 'DELAYED')"
+    " AND EXISTS (SELECT 1 FROM durable_executors x WHERE x.executor_id = ?2)",
+    NULL,
+};
+/* clang-format on */
+
+struct adopt {
+    struct sql_arg args[3];
+    bool done;
+};
+
+static int adopt_body(struct store_tx *tx, void *arg, struct err *e)
+{
+    struct adopt *adopt = arg;
+    int r = store_run(tx, &sql_adopt, adopt->args, LEN(adopt->args), NULL, NULL, e);
+
+    adopt->done = r == 0 && store_changed(tx) > 0;
+    return r;
+}
+
+/* No living process runs its version, and this one knows its name: from now on it is ours. */
+static CO int adopt(struct monitor *m, const struct durable_info *info, bool *ret, struct err *e)
+{
+    struct adopt adopt = {
+        .args = { SQL_STR(info->id), SQL_Z(durable_executor(m->s->conf.engine)),
+                  SQL_INT(swarm_now()) },
+    };
+    int r = store_do(m->s->conf.store, adopt_body, &adopt, e);
+
+    *ret |= adopt.done;
+    return r;
+}
+
 CO int monitor_recover(struct monitor *m, struct str id, bool *ret_recovered,
                        const char **ret_status, struct arena *a, struct err *e)
 {
@@ -222,6 +261,8 @@ CO int monitor_recover(struct monitor *m, struct str id, bool *ret_recovered,
     r = recover_one(m, info, ret_recovered, a, e);
     if (r == 0)
         r = durable_list(d, &filter, a, &info, &n, e);
+    if (r == 0 && n && info->blocked_version)
+        r = adopt(m, info, ret_recovered, e);
     if (r == 0 && n)
         *ret_status = durable_status_name(info->status);
     return r;

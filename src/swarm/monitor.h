@@ -20,8 +20,9 @@ void monitor_free(struct monitor *m);
 
 /*
  * {"recovered":bool,"status":…,"workflowUuid":…}: re-enqueues what is PENDING under a dead process,
- * resumes what was cancelled or is dead, makes a dead message due again, leaves everything else.
- * *ret_status: as it is afterwards, or "not_found". In the arena.
+ * resumes what was cancelled or is dead, takes over what waits for a version that nobody runs,
+ * makes a dead message due again, leaves everything else. *ret_status: as it is afterwards, or
+ * "not_found". In the arena.
  */
 CO int monitor_recover(struct monitor *m, struct str id, bool *ret_recovered,
                        const char **ret_status, struct arena *a, struct err *e) MUST_CHECK;

@@ -27,6 +27,13 @@ static const struct shape_field bad_fields[] = {
 };
 static const struct shape shape_bad = SHAPE(struct bad_out, "WorkflowTrouble", bad_fields);
 
+struct blocked_out { const char *workflow_uuid, *name, *type, *app_version, *created_at; };
+static const struct shape_field blocked_fields[] = {
+    FIELD(struct blocked_out, workflow_uuid), FIELD(struct blocked_out, name), FIELD(struct blocked_out, type),
+    FIELD(struct blocked_out, app_version), FIELD(struct blocked_out, created_at),
+};
+static const struct shape shape_blocked = SHAPE(struct blocked_out, "WorkflowBlocked", blocked_fields);
+
 struct limits_out { double stuck_seconds, backlog_seconds; int64_t failure_percent; };
 static const struct shape_field limits_fields[] = {
     FIELD(struct limits_out, stuck_seconds), FIELD(struct limits_out, backlog_seconds), FIELD(struct limits_out, failure_percent),
@@ -37,7 +44,7 @@ struct health_out {
     bool healthy, sampled;
     const char *checked_at;
     struct shape_strs problems;
-    struct shape_list stuck, orphans;
+    struct shape_list stuck, orphans, blocked;
     int64_t orphaned, failed_last_hour, ended_last_hour, dead, backlog, blocked_version;
     double failure_rate, backlog_age_seconds;
     const void *thresholds;
@@ -54,6 +61,7 @@ static const struct shape_field health_fields[] = {
     FIELD(struct health_out, backlog, .doc = "Enqueued now."),
     FIELD(struct health_out, backlog_age_seconds, .decimals = 3, .doc = "For how long the oldest of them has waited."),
     FIELD(struct health_out, blocked_version, .doc = "Of them: no living process runs their version."),
+    FIELD(struct health_out, blocked, .of = &shape_blocked, .doc = "Which those are, the first 200; POST …/{id}/recover has this daemon run one."),
     FIELD(struct health_out, sampled, .doc = "There is more of a kind than one look reads (20000): its numbers are of a part."),
     FIELD(struct health_out, thresholds, .of = &shape_limits),
 };
@@ -174,6 +182,20 @@ static const struct bad_out *show_bad(const struct monitor_bad *bad, int64_t now
     return out;
 }
 
+static const struct blocked_out *show_blocked(const struct monitor_bad *one, struct arena *a)
+{
+    struct blocked_out *out = arena_new(a, struct blocked_out);
+
+    *out = (struct blocked_out){
+        .workflow_uuid = text(one->id, a),
+        .name = text(one->name, a),
+        .type = monitor_type_of(one->name),
+        .app_version = text(one->version, a),
+        .created_at = time_python(one->created_ms, a),
+    };
+    return out;
+}
+
 static void show_all_bad(const struct monitor_look *l, struct health_out *out, struct arena *a)
 {
     out->stuck.v = arena_alloc(a, (l->n_bad + 1) * sizeof(*out->stuck.v));
@@ -183,6 +205,9 @@ static void show_all_bad(const struct monitor_look *l, struct health_out *out, s
 
         to->v[to->n++] = show_bad(&l->bad[i], l->at_ms, a);
     }
+    out->blocked.v = arena_alloc(a, (l->n_blocked + 1) * sizeof(*out->blocked.v));
+    for (size_t i = 0; i < l->n_blocked; i++)
+        out->blocked.v[out->blocked.n++] = show_blocked(&l->blocked[i], a);
 }
 
 static CO int get_health(struct http_req *req, struct err *e)
@@ -432,7 +457,7 @@ const struct http_route monitor_workflow_routes[] = {
     { HTTP_M_GET, "/api/v1/workflows/{id}/health", get_one, READS, .query = &shape_one_query, .out = &shape_one, .flags = ROUTE_SLASHES,
       .tag = "workflows", .doc = "Is a workflow well, and has it the status that is expected?" },
     { HTTP_M_POST, "/api/v1/workflows/{id}/recover", post_recover, STEERS, .out = &shape_recover, .flags = ROUTE_SLASHES,
-      .tag = "workflows", .doc = "Give what a dead process has left back to its queue, or resume what was cancelled or is dead." },
+      .tag = "workflows", .doc = "Give what a dead process has left back to its queue, or resume what was cancelled or is dead; what waits for a version that nobody runs is run by this one." },
 };
 /* clang-format on */
 const size_t monitor_workflow_routes_len = LEN(monitor_workflow_routes);

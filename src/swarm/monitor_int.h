@@ -32,7 +32,7 @@ enum monitor_problem {
 };
 
 struct monitor_bad { /* a workflow that does not get on; texts in the arena */
-    struct str id, name, executor;
+    struct str id, name, executor, version; /* version: of the blocked */
     bool orphan;
     int64_t created_ms, progress_ms; /* of the last step, or change of the row */
 };
@@ -41,13 +41,15 @@ struct monitor_look {
     int64_t at_ms;
     struct monitor_bad *bad; /* stuck and orphaned, oldest first, at most MONITOR_BAD */
     size_t n_bad;
+    struct monitor_bad *blocked; /* they wait for a version that nobody runs, as many */
+    size_t n_blocked;
     int64_t stuck, orphaned;     /* of them; true numbers below MONITOR_SAMPLE */
     int64_t dead;                /* dead letters that are there; counted up to MONITOR_SAMPLE */
     int64_t ended, failed;       /* in the last hour, of the newest MONITOR_SAMPLE */
     int64_t backlog, backlog_ms; /* enqueued, of the first MONITOR_SAMPLE; age of the oldest */
-    int64_t blocked_version;     /* of those: nobody runs their version */
-    unsigned problems;           /* of enum monitor_problem */
-    const char *texts[8];        /* one for each problem, in the arena */
+    int64_t blocked_version; /* of those: nobody runs their version; among the first MONITOR_BAD */
+    unsigned problems;       /* of enum monitor_problem */
+    const char *texts[8];    /* one for each problem, in the arena */
     size_t n_texts;
     bool sampled; /* a bound was met: the numbers are of a part */
 };

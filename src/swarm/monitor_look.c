@@ -76,6 +76,18 @@ static const struct sql sql_waiting = {
     "monitor waiting", WAITING("?1"), WAITING(NOW_PG " + CAST(?1 AS BIGINT) * 0"),
 };
 
+/* ?1 now. Which they are. */
+#define BLOCKED(now) \
+    "SELECT q.workflow_uuid, q.name, q.application_version, q.created_at FROM" \
+    " (SELECT workflow_uuid, name, application_version, created_at FROM dbos.workflow_status" \
+    "  WHERE status IN ('ENQUEUED', 'PENDING') AND status = 'ENQUEUED' LIMIT " SAMPLE ") q" \
+    " WHERE q.application_version IS NOT NULL AND NOT EXISTS" \
+    "  (SELECT 1 FROM durable_executors x WHERE x.app_version = q.application_version" \
+    "   AND x.draining = 0 AND x.lease_until_ms > " now ") LIMIT 200"
+static const struct sql sql_blocked = {
+    "monitor blocked", BLOCKED("?1"), BLOCKED(NOW_PG " + CAST(?1 AS BIGINT) * 0"),
+};
+
 /* ?1 our executor, ?2 id. */
 #define ONE(alive, until) \
     "SELECT CASE WHEN w.updated_at > " PROGRESS(until) " THEN w.updated_at ELSE " \
@@ -114,6 +126,22 @@ static int take_bad(struct store_row *row, void *arg, struct err *e)
         .orphan = orphan,
         .created_ms = row_int(row, 4),
         .progress_ms = row_int(row, 5),
+    };
+    return 0;
+}
+
+static int take_blocked(struct store_row *row, void *arg, struct err *e)
+{
+    struct look *l = arg;
+
+    (void)e;
+    if (l->ret->n_blocked == MONITOR_BAD)
+        return 0;
+    l->ret->blocked[l->ret->n_blocked++] = (struct monitor_bad){
+        .id = str_keep(l->arena, row_str(row, 0)),
+        .name = str_keep(l->arena, row_str(row, 1)),
+        .version = str_keep(l->arena, row_str(row, 2)),
+        .created_ms = row_int(row, 3),
     };
     return 0;
 }
@@ -158,13 +186,17 @@ static int look_body(struct store_tx *tx, void *arg, struct err *e)
     const struct sql_arg hour = SQL_INT(now - MONITOR_HOUR), at = SQL_INT(now);
     int r;
 
-    *ret = (struct monitor_look){ .at_ms = now, .bad = ret->bad };
+    *ret = (struct monitor_look){ .at_ms = now, .bad = ret->bad, .blocked = ret->blocked };
     r = store_run(tx, &sql_bad, bad, LEN(bad), take_bad, l, e);
     if (r == 0)
         r = store_run(tx, &sql_ended, &hour, 1, take_ended, l, e);
     if (r == 0)
         r = store_run(tx, &sql_dead, NULL, 0, take_dead, l, e);
-    return r < 0 ? r : store_run(tx, &sql_waiting, &at, 1, take_waiting, l, e);
+    if (r == 0)
+        r = store_run(tx, &sql_waiting, &at, 1, take_waiting, l, e);
+    if (r == 0 && ret->blocked_version)
+        r = store_run(tx, &sql_blocked, &at, 1, take_blocked, l, e);
+    return r;
 }
 
 static void problem(struct monitor_look *l, enum monitor_problem bit, const char *text)
@@ -201,6 +233,36 @@ static void judge(const struct swarm_settings *set, struct arena *a, struct moni
                              (long long)l->blocked_version));
 }
 
+/* What no living process of ours runs may be the work of another engine: what we know by name
+ * counts. */
+static CO int only_ours(struct monitor *m, struct arena *a, struct monitor_look *l, struct err *e)
+{
+    struct durable_filter filter = { .limit = MONITOR_BAD };
+    struct str ids[MONITOR_BAD];
+    struct durable_info *found;
+    size_t n, kept = 0;
+    int r;
+
+    for (size_t i = 0; i < l->n_blocked; i++)
+        ids[i] = l->blocked[i].id;
+    filter.ids = ids;
+    filter.n_ids = l->n_blocked;
+    r = durable_list(m->s->conf.engine, &filter, a, &found, &n, e);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < n; i++)
+        if (found[i].blocked_version)
+            l->blocked[kept++] = (struct monitor_bad){
+                .id = found[i].id,
+                .name = found[i].name,
+                .version = found[i].app_version,
+                .created_ms = found[i].created_ms,
+            };
+    l->n_blocked = kept;
+    l->blocked_version = (int64_t)kept;
+    return 0;
+}
+
 CO int monitor_look(struct monitor *m, struct arena *a, struct monitor_look *ret, struct err *e)
 {
     const struct swarm *s = m->s;
@@ -215,8 +277,11 @@ CO int monitor_look(struct monitor *m, struct arena *a, struct monitor_look *ret
     *ret = (struct monitor_look){
         .at_ms = swarm_now(),
         .bad = arena_alloc(a, MONITOR_BAD * sizeof(*ret->bad)),
+        .blocked = arena_alloc(a, MONITOR_BAD * sizeof(*ret->blocked)),
     };
     r = store_read(s->conf.store, look_body, &l, e);
+    if (r == 0 && ret->n_blocked)
+        r = only_ours(m, a, ret, e);
     if (r < 0)
         return err_wrap(e, "look at the workflows");
     ret->sampled = ret->ended == MONITOR_SAMPLE || ret->dead == MONITOR_SAMPLE ||

@@ -173,17 +173,37 @@ ENGINE_TEST_CONF(a_look_finds_what_does_not_get_on, types, QUIET)
 
 ENGINE_TEST_CONF(a_version_that_nobody_runs_is_a_problem, types, QUIET)
 {
-    static const struct left row = { "waits", "ENQUEUED", .queue = "nobody", .created_ago_ms = 1000,
+    static const struct left row = { "waits",
+                                     "ENQUEUED",
+                                     "greet",
+                                     .queue = "nobody",
+                                     .created_ago_ms = 1000,
                                      .updated_ago_ms = 1000 };
+    static const struct left foreign = {
+        "another engine's",    "ENQUEUED", "not ours", .queue = "nobody", .created_ago_ms = 1000,
+        .updated_ago_ms = 1000
+    };
+    const char *status;
+    bool recovered;
     struct monitor_look l;
     struct watched w;
 
     MUST(watched_init(&w, f, e) == 0);
-    MUST(leave(f, &row, 1));
+    MUST(leave(f, &row, 1) && leave(f, &foreign, 1));
     MUST(sql_run(f, "UPDATE dbos.workflow_status SET application_version = 'gone'", NULL, NULL,
                  e) == 0);
     MUST(monitor_look(w.m, &w.a, &l, e) == 0);
     MUST(l.blocked_version == 1 && l.problems == MONITOR_BLOCKED);
+    MUST(l.n_blocked == 1 && str_eq_z(l.blocked[0].id, "waits"));
+    MUST(str_eq_z(l.blocked[0].version, "gone"));
+    MUST(monitor_recover(w.m, STR("waits"), &recovered, &status, &w.a, e) == 0);
+    MUST(recovered && strcmp(status, "ENQUEUED") == 0);
+    MUST(row_is(f, "SELECT application_version FROM dbos.workflow_status WHERE workflow_uuid = ?1",
+                "waits", "1"));
+    MUST(monitor_recover(w.m, STR("waits"), &recovered, &status, &w.a, e) == 0);
+    MUST(!recovered);
+    MUST(monitor_look(w.m, &w.a, &l, e) == 0);
+    MUST(l.blocked_version == 0 && l.problems == 0);
     return watched_done(&w, 0);
 }
 
