@@ -5,9 +5,10 @@
 #include "base/strmap.h"
 #include "swarm/life_int.h"
 
-#define BEAT_SILENT "No answer to " /* "3 heartbeats": how error_message of a silent agent begins \
-                                     */
-#define BEAT_HERE SIZE_MAX          /* place of what is not in the heap */
+#define BEAT_SILENT \
+    "No answer to "        /* "3 heartbeats": how error_message of a silent agent begins \
+                            */
+#define BEAT_HERE SIZE_MAX /* place of what is not in the heap */
 
 struct pulse { /* an agent that runs */
     struct strmap_node by_id, by_session;

@@ -233,7 +233,7 @@ CO int life_overview(struct life *l, struct life_counts *ret, struct err *e)
 
 /* --- moving --- */
 
-static int pause_allowed(const struct agent_info *row, enum agent_op op, struct err *e)
+static int allowed(const struct agent_info *row, enum agent_op op, struct err *e)
 {
     enum life_verdict verdict;
 
@@ -268,7 +268,7 @@ static CO int move(struct life *l, struct str id, enum agent_op op, struct arena
 
     r = life_get(l, id, a, ret, e);
     if (r == 0)
-        r = pause_allowed(ret, op, e);
+        r = allowed(ret, op, e);
     if (r < 0)
         return r;
     buf_init(&out, LIFE_PAYLOAD);
@@ -278,7 +278,11 @@ static CO int move(struct life *l, struct str id, enum agent_op op, struct arena
     json_decref(request);
     if (r == 0)
         r = failure_of(buf_str(&out), a, e);
-    return r < 0 ? r : life_get(l, id, a, ret, e);
+    if (r == 0)
+        r = life_get(l, id, a, ret, e);
+    if (r == 0 && started.existed) /* of many that ask at once the first one wins */
+        r = allowed(ret, op, e);
+    return r;
 }
 
 CO int life_pause(struct life *l, struct str id, struct arena *a, struct agent_info *ret,

@@ -56,7 +56,7 @@ static int ask_jwt(struct life *l, struct http_req *req, struct http_identity *r
     struct jwt_claims *claims;
     int r;
 
-    if (!token.n)
+    if (!token.n && !looks_like_jwt(http_header_get(req, "x-auth-token")))
         token = http_header_get(req, "x-auth-token");
     if (!token.n)
         return refuse(req, err_set(e, ERR_UNAUTHORIZED, "Not authenticated"));

@@ -456,7 +456,7 @@ LIFE_TEST(one_pause_wins_and_is_written_once)
         MUST(pausers[i].r == 0 || pausers[i].r == -ERR_CONFLICT);
         won += pausers[i].r == 0;
     }
-    MUST(won >= 1); /* those that asked for the same version are one pause */
+    MUST(won == 1);
     MUST(row_is(&l->f, "SELECT CAST(count(*) AS TEXT) FROM agent_state_checkpoints", NULL, "1"));
     MUST(life_get(l->s.life, row.id, &l->a, &row, e) == 0 && row.status == AGENT_PAUSED);
     return 0;
