@@ -72,9 +72,9 @@ class Peer:
                 self.read()
             sessions = sessions[1:]
 
-    def request(self, method, session):
+    def request(self, method, session, **params):
         self.sock.sendall(frame(json.dumps({"type": "req", "id": method, "method": method,
-                                            "params": {"sessionKey": session}})))
+                                            "params": {"sessionKey": session, **params}})))
 
     def read(self):
         self.buffer += self.sock.recv(65536)
@@ -98,6 +98,8 @@ class Peer:
         if told["type"] == "evt" and told["event"] == "agent.heartbeat":
             self.beats += 1
             self.request("agent.heartbeat", told["payload"]["sessionKey"])
+        elif told["type"] == "evt" and told["event"] == "agent.message":  # that it was provisioned
+            self.request("agent.ack", told["payload"]["to"], messageId=told["payload"]["messageId"])
         elif told["type"] == "res" and not told["ok"]:
             self.errors.append(json.dumps(told))
         elif told["type"] == "res" and told["id"] == "agent.subscribe":
@@ -132,12 +134,12 @@ def create(port, numbers, interval):
     made, connection = [], http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     for number in numbers:
         body = json.dumps({"name": f"Bench {number}", "model": "anthropic/claude-sonnet-4",
-                           "heartbeat_enabled": True, "heartbeat_interval": interval})
+                           "heartbeat": {"enabled": True, "interval": interval}})
         connection.request("POST", "/api/v1/agents/provision", body,
                            {"Content-Type": "application/json"})
         answer = connection.getresponse()
         told = json.loads(answer.read())
-        if answer.status != 201 or told.get("status") != "running":
+        if answer.status != 201 or told["status"] != "running" or not told["heartbeat_enabled"]:
             raise Unavailable(f"an agent was not made: {answer.status} {json.dumps(told)[:400]}")
         made.append(told["openclaw_session_key"])
     connection.close()
