@@ -47,8 +47,8 @@ def run(theirs, method, argument, class_name=LIVES, **options):
     return theirs.result(start(theirs, method, argument, class_name, **options))
 
 
-def message(to, **fields):
-    return {"id": unique("m"), "from": "a DBOS client", "to": to, "content": "hëllo ✓", "timestamp": 1771600000000,
+def message(recipient, **fields):
+    return {"id": unique("m"), "from": "a DBOS client", "to": recipient, "content": "hëllo ✓", "timestamp": 1771600000000,
             **fields}
 
 
