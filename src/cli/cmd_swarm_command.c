@@ -16,10 +16,15 @@ static const struct cli_flag command_flags[] = {
 static int print_agents(struct cli *cli, const json_t *agents, struct err *e)
 {
     static const char *const columns[] = { ">ISSUE", "WORK", "AGENT", "AGENT IS", "SPAWNED" };
-    struct table *table = table_new(columns, LEN(columns));
+    struct table *table;
     json_t *agent;
     size_t i;
 
+    if (!json_array_size(agents)) {
+        printf("no agents at work\n");
+        return 0;
+    }
+    table = table_new(columns, LEN(columns));
     json_array_foreach(agents, i, agent)
     {
         table_cell(table, "%s", cell(cli, agent, "issue_number"));

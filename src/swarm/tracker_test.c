@@ -70,7 +70,8 @@ static CO int move(struct fixture *f, struct move *m, struct err *e)
 static const struct sql put_sql = {
     "test: put",
     "INSERT INTO swarm_trackers (issue_number, repository, state, agent_id, workflow_uuid,"
-    " started_at, updated_at) VALUES (1, 'o/r', ?1, 'old', 'w', 5, 5) ON CONFLICT (issue_number) DO UPDATE SET"
+    " started_at, updated_at) VALUES (1, 'o/r', ?1, 'old', 'w', 5, 5) ON CONFLICT (issue_number) "
+    "DO UPDATE SET"
     " state = ?1, completed_at = NULL, agent_id = 'old', error = NULL",
     NULL,
 };

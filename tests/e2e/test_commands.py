@@ -354,6 +354,14 @@ def test_our_own_words_are_no_commands(listening, openclaw):
     assert len(openclaw.texts()) == 2
 
 
+def test_nobody_is_at_work(own):
+    done = chelad.run("chela", "--state", own.state, "swarm", "command", "list agents")
+    assert (done.returncode, done.stdout) == (0, "no agents at work\n"), done.stderr
+    assert say(own, "list", **{"from": "desk:1", "reply": True}) | {"workflow_uuid": 0} == {
+        "success": True, "total_agents": 0, "active_agents": 0, "agents": [], "workflow_uuid": 0}
+    assert heard(own, "desk:1", 1) == ["No active agents"]
+
+
 def test_without_a_setting_nobody_is_obeyed(start, openclaw):
     daemon = start(f"--openclaw.url={openclaw.url}", env={"OPENCLAW_TOKEN": TOKEN})
     openclaw.wait_connected()
