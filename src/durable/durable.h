@@ -130,6 +130,16 @@ int durable_register_queues(struct durable *d, const struct durable_queue *queue
                             struct err *e) MUST_CHECK;
 
 /*
+ * Hear a channel of the caller's own on the engine's one connection for that (see store_listen();
+ * on SQLite nothing is ever heard). Before durable_run(); the channel's name must stay. payload
+ * {NULL, 0}: something may have been missed. heard() must not wait.
+ */
+#define DURABLE_EARS 4
+int durable_hear(struct durable *d, const char *channel,
+                 void (*heard)(struct str payload, void *arg), void *arg, struct err *e) MUST_CHECK;
+bool durable_hears(const struct durable *d); /* does news arrive at all? */
+
+/*
  * Announce ourselves, declare earlier processes of this instance dead, begin to claim, recover and
  * sweep in the background. Serving need not wait for recovery. ERR_UNAVAILABLE: no database.
  */

@@ -476,6 +476,12 @@ struct durable {
     struct notifier *notifier; /* notify.c */
     struct schedules *schedules;
     struct store_ear *ear;
+    struct {
+        const char *channel;
+        void (*heard)(struct str payload, void *arg);
+        void *arg;
+    } ears[DURABLE_EARS]; /* of others; see durable_hear() */
+    size_t n_ears;
     uint64_t hint_ms; /* polls of waits: 10 s when LISTEN works, else sweep_ms */
 };
 

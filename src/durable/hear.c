@@ -64,10 +64,20 @@ static const struct channel {
     { NOTIFY_MESSAGES, on_messages }, { NOTIFY_EVENTS, on_events }, { NOTIFY_STREAMS, on_streams },
 };
 
+/* To those who asked; *name empty: to all. */
+static void tell_others(struct durable *d, const char *name, struct str payload)
+{
+    for (size_t i = 0; i < d->n_ears; i++) {
+        if (!*name || strcmp(name, d->ears[i].channel) == 0)
+            d->ears[i].heard(payload, d->ears[i].arg);
+    }
+}
+
 static void heard(const char *name, struct str payload, void *arg)
 {
     struct durable *d = arg;
 
+    tell_others(d, name, *name ? payload : (struct str){ 0 });
     if (!*name || payload.n == 0) {
         look_again(d);
         return;
@@ -118,17 +128,36 @@ static CO int hear_chore(void *arg, struct err *e)
 
 int hear_start(struct durable *d, struct err *e)
 {
-    const char *names[LEN(channels)];
+    const char *names[LEN(channels) + DURABLE_EARS];
+    size_t n = 0;
     int r;
 
     if (!d->pg)
         return 0;
     for (size_t i = 0; i < LEN(channels); i++)
-        names[i] = channels[i].name;
-    r = store_listen(d->store, d->conf.listen_url, names, LEN(names), heard, d, &d->ear, e);
+        names[n++] = channels[i].name;
+    for (size_t i = 0; i < d->n_ears; i++)
+        names[n++] = d->ears[i].channel;
+    r = store_listen(d->store, d->conf.listen_url, names, n, heard, d, &d->ear, e);
     if (r == 0)
         r = fiber_group_spawn(d->chores, "durable ear", hear_chore, d, e);
     return r;
+}
+
+int durable_hear(struct durable *d, const char *channel, void (*fn)(struct str payload, void *arg),
+                 void *arg, struct err *e)
+{
+    if (d->n_ears == DURABLE_EARS)
+        return err_set(e, ERR_LIMIT, "too many channels to hear");
+    d->ears[d->n_ears].channel = channel;
+    d->ears[d->n_ears].heard = fn;
+    d->ears[d->n_ears++].arg = arg;
+    return 0;
+}
+
+bool durable_hears(const struct durable *d)
+{
+    return d->ear && store_hears(d->ear);
 }
 
 void hear_stop(struct durable *d)

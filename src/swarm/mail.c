@@ -37,6 +37,8 @@ int mail_new(struct swarm *s, struct mail **ret, struct err *e)
     m->ends = (struct mail_lane){ .m = m, .max_flights = 2, .send = mail_end_send };
     m->chores = fiber_group_new(m->loop);
     r = mail_flow_register(m, e);
+    if (r == 0)
+        r = mail_hear_register(m, e);
     if (r < 0) {
         mail_free(m);
         return err_wrap(e, "messages");
@@ -87,8 +89,6 @@ CO int mail_start(struct mail *m, struct err *e)
     r = fiber_group_spawn(m->chores, "mail clock", mail_clock_chore, m, e);
     if (r == 0)
         r = fiber_group_spawn(m->chores, "mail sweep", mail_sweep_chore, m, e);
-    if (r == 0)
-        r = mail_hear_start(m, e);
     return r < 0 ? err_wrap(e, "messages") : 0;
 }
 
@@ -98,7 +98,6 @@ CO void mail_stop(struct mail *m)
     struct err e;
 
     m->running = false;
-    store_ear_free(TAKE(m->ear));
     mail_clock_wake(m);
     mail_sweep_wake(m);
     fiber_group_cancel(m->chores);

@@ -20,9 +20,9 @@
 
 #include "swarm/swarm_int.h"
 
-#define MAIL_WINDOW  256 /* unacknowledged pushes of one session */
-#define MAIL_SESSION 256 /* bytes of a session key, of a sender, with the terminator */
-#define MAIL_ID      256 /* of a message id, of a workflow id */
+#define MAIL_WINDOW  1024 /* unacknowledged pushes of one session */
+#define MAIL_SESSION 256  /* bytes of a session key, of a sender, with the terminator */
+#define MAIL_ID      256  /* of a message id, of a workflow id */
 #define MAIL_DRIVERS 4
 
 struct mail;

@@ -8,7 +8,7 @@
 #include "durable/engine_fixture.h"
 #include "swarm/mail_int.h"
 
-#define GOT_MAX 4096
+#define GOT_MAX 16384
 
 struct post {
     struct engine f; /* for sql_run() and row_is() */

@@ -60,12 +60,14 @@ static void look_everywhere(struct mail *m)
     }
 }
 
-static void heard(const char *channel, struct str payload, void *arg)
+static void heard(struct str payload, void *arg)
 {
     struct mail *m = arg;
     struct str one;
 
-    if (!*channel || !str_split(&payload, SEPARATOR[0], &one)) {
+    if (!m->running)
+        return;
+    if (!str_split(&payload, SEPARATOR[0], &one)) {
         look_everywhere(m);
         return;
     }
@@ -83,13 +85,9 @@ static void heard(const char *channel, struct str payload, void *arg)
     }
 }
 
-int mail_hear_start(struct mail *m, struct err *e)
+int mail_hear_register(struct mail *m, struct err *e)
 {
-    static const char *const channels[] = { MAIL_CHANNEL };
-
-    if (!m->pg)
-        return 0;
-    return store_listen(m->store, NULL, channels, LEN(channels), heard, m, &m->ear, e);
+    return durable_hear(m->s->conf.engine, MAIL_CHANNEL, heard, m, e);
 }
 
 /* --- comparing --- */
@@ -155,7 +153,7 @@ CO int mail_hear_poll(struct mail *m, struct err *e)
     size_t n = 0, k = 0;
     int r = 0;
 
-    if (m->n_subs == 0 || (store_hears(m->ear) && ++m->polls % HEARS_POLLS != 0))
+    if (m->n_subs == 0 || (durable_hears(m->s->conf.engine) && ++m->polls % HEARS_POLLS != 0))
         return 0;
     boxes = xcalloc(m->boxes.n + 1, sizeof(struct mail_box *));
     c = xcalloc(1, sizeof(*c));

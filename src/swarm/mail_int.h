@@ -29,7 +29,7 @@
 #define MAIL_BATCH       512       /* entries of a batch; below PLACES */
 #define MAIL_BATCH_BYTES (4 * MIB) /* of their texts */
 #define MAIL_PLACES      4096      /* positions of one batch on PostgreSQL */
-#define MAIL_PAGE        64        /* messages read at once for one session */
+#define MAIL_PAGE        256       /* messages read at once for one session */
 #define MAIL_PAGE_BYTES  (4 * MIB) /* after which a page ends */
 #define MAIL_PUMPS       16        /* sessions read for at once */
 #define MAIL_TICK_MS     50        /* of the clock of redeliveries */
@@ -94,8 +94,8 @@ struct mail_box {
     unsigned sending;     /* of the batch that is being looked at */
     unsigned holds;       /* by fibers that are in the middle of something */
     bool driving, drive_queued, drive_more, drive_waits; /* see mail_drive.c */
-    bool counted, asked;  /* `pending` was counted in the table; is being counted */
-    int64_t pending; /* due messages, as far as this process knows */
+    bool counted, asked; /* `pending` was counted in the table; is being counted */
+    int64_t pending;     /* due messages, as far as this process knows */
     int64_t cursor;
     int64_t delivering; /* position that a driver has */
     uint64_t used_ms, counted_ms, drive_at_ms;
@@ -201,7 +201,6 @@ struct mail {
     size_t n_drivers;
     bool new_drivers;         /* the table was not looked at for them */
     struct mail_box *waiting; /* for a driver's next try, by dnext */
-    struct store_ear *ear;
     struct fiber_group *chores;
     struct durable_type type;  /* of the workflow */
     struct mail_letter *dying; /* pushed too often; by tnext */
@@ -271,7 +270,7 @@ void mail_drive_tick(struct mail *m);
 CO int mail_drive_scan(struct mail *m, struct err *e) MUST_CHECK;
 
 /* mail_hear.c */
-int mail_hear_start(struct mail *m, struct err *e) MUST_CHECK;
+int mail_hear_register(struct mail *m, struct err *e) MUST_CHECK;
 CO int mail_hear_poll(struct mail *m, struct err *e) MUST_CHECK;
 /* The payload that names the sessions of a batch to others. */
 void mail_hear_payload(const struct mail *m, struct mail_ride *first, struct buf *out);

@@ -205,6 +205,7 @@ static bool ended(const struct mail_box *box, int64_t position)
 static CO int again(struct mail *m, struct mail_box *box, struct page *page, struct err *e)
 {
     int64_t done[MAIL_PAGE];
+    struct mail_letter *l, *next;
     size_t n_done = 0;
     int r;
 
@@ -212,21 +213,23 @@ static CO int again(struct mail *m, struct mail_box *box, struct page *page, str
     r = store_read(m->store, page_body, page, e);
     if (r < 0)
         return r;
+    l = box->first; /* all three ascend */
     for (size_t i = 0, k = 0; i < page->n_at; i++) {
         const struct mail_row *row = k < page->n ? &page->rows[k] : NULL;
-        struct mail_letter *l = box->first;
 
-        while (l && l->position != page->at[i])
+        while (l && l->position < page->at[i])
             l = l->next;
+        next = l && l->position == page->at[i] ? l : NULL;
         if (row && row->position == page->at[i]) {
             k++;
-            if (l && l->due && !l->dying && !ended(box, l->position)) {
-                if (!mail_box_push(m, box, l, row))
+            if (next && next->due && !next->dying && !ended(box, next->position)) {
+                if (!mail_box_push(m, box, next, row))
                     break;
-                done[n_done++] = l->position;
+                done[n_done++] = next->position;
             }
-        } else if (l && !page->more) {
-            mail_letter_free(m, l); /* it has ended elsewhere */
+        } else if (next && !page->more) {
+            l = next->next;
+            mail_letter_free(m, next); /* it has ended elsewhere */
         }
     }
     return n_done ? mail_attempts_write(m, done, n_done, e) : 0;
