@@ -187,44 +187,56 @@ static CO int reply_of(struct gate_sock *sock, const struct mail_out *out, uint6
     return r;
 }
 
+static void answer_send(struct gate_sock *sock, bool request, struct str id, struct str to,
+                        struct str response, const struct mail_out *out)
+{
+    if (request)
+        gate_answer_sent(sock, id, to, response, out);
+    else
+        gate_answer_result(sock, id, response, out);
+}
+
+/* Somebody may reply, or has replied to the first of two that are the same. */
+static CO void answer_late(struct gate_job *job, struct str to, const struct mail_out *out,
+                           uint64_t wait_ms)
+{
+    struct gate_sock *sock = job->sock;
+    struct asked asked = { .request = job->frame.request };
+    AUTO(buf_done) struct buf text = { 0 };
+    struct str response = { 0 };
+    struct err e;
+
+    copy_z(asked.id, sizeof(asked.id), job->frame.id);
+    copy_z(asked.to, sizeof(asked.to), to);
+    arena_done(&job->arena); /* the agent may take a minute */
+
+    buf_init(&text, (size_t)sock->gate->s->settings->max_message);
+    if (reply_of(sock, out, wait_ms, &text, &e) == 0)
+        response = text.n ? buf_str(&text) : STR("");
+    answer_send(sock, asked.request, str_of(asked.id), str_of(asked.to), response, out);
+}
+
 static CO void send_message(struct gate_job *job)
 {
     struct gate_sock *sock = job->sock;
     struct gate *g = sock->gate;
-    AUTO(buf_done) struct buf text = { 0 };
     uint64_t wait_ms = gate_reply_ms(g, json_object_get(job->frame.params, "timeout"));
-    struct mail_out out = { .full = false };
+    struct mail_out out;
     struct mail_in in = { 0 };
-    struct asked asked = { .request = job->frame.request };
-    struct str response = { 0 };
     struct err e;
     int r;
 
-    r = asked.request ? read_send(job, &in, &e)
-                      : gate_message_read(job->frame.params, true, &job->arena, &in, &e);
+    r = job->frame.request ? read_send(job, &in, &e)
+                           : gate_message_read(job->frame.params, true, &job->arena, &in, &e);
     if (r == 0)
         r = mail_send(g->s->mail, &in, &out, &e);
     stored(job);
-    if (r == -ERR_LIMIT && out.full) {
-        gate_answer_failed(sock, &job->frame, "MAILBOX_FULL", e.msg); /* to be tried again */
-        return;
-    }
-    if (r < 0) {
+    if (r < 0)
         gate_answer_error(sock, &job->frame, &e);
-        return;
-    }
-    copy_z(asked.id, sizeof(asked.id), job->frame.id);
-    copy_z(asked.to, sizeof(asked.to), in.to);
-    if (out.existed || out.replies)
-        arena_done(&job->arena); /* the agent may take a minute */
-
-    buf_init(&text, (size_t)g->s->settings->max_message);
-    if (reply_of(sock, &out, wait_ms, &text, &e) == 0)
-        response = text.n ? buf_str(&text) : STR("");
-    if (asked.request)
-        gate_answer_sent(sock, str_of(asked.id), str_of(asked.to), response, &out);
+    else if (out.existed || out.replies)
+        answer_late(job, in.to, &out, wait_ms);
     else
-        gate_answer_result(sock, str_of(asked.id), response, &out);
+        answer_send(sock, job->frame.request, job->frame.id, in.to, (struct str){ 0 }, &out);
 }
 
 /* --- agent.ack and agent.reply --- */
