@@ -164,14 +164,16 @@ class Traffic:
     def in_flight(self):
         return sum(one.sent - one.handled for one in self.senders)
 
-    async def run(self, disturb):
-        """Traffic while disturb(self), a function in a thread of its own, runs; then until all has arrived."""
+    async def run(self, disturb, settle):
+        """Traffic while disturb(self), a function in a thread of its own, runs; then until all has arrived,
+        and until settle(self), another, has found that nothing waits any more."""
         tasks = [asyncio.create_task(one.run()) for one in self.senders + self.consumers]
         try:
             await self.alongside(asyncio.to_thread(disturb, self), tasks)
             self.enough = True
             await self.alongside(self.all_answered(), tasks)
             await self.alongside(self.all_handled(), tasks)
+            await self.alongside(asyncio.to_thread(settle, self), tasks)
         finally:
             self.enough = self.over = True
             for task in tasks:
@@ -194,7 +196,6 @@ class Traffic:
 
     async def all_handled(self):
         await self.until(lambda: all(one.handled >= one.sent for one in self.senders), "answered messages are missing")
-        await self.until(lambda: all(not one.asked for one in self.consumers), "acknowledgements wait for answers")
 
     async def until(self, holds, what):
         end = time.monotonic() + PATIENCE
