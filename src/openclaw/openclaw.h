@@ -92,7 +92,7 @@ CO int oc_request(struct oc_client *c, const char *method, const json_t *params,
  * Have an agent take a turn in a session and wait for its reply: the texts of the answer joined by
  * newlines. key: the peer runs one turn for it, however often it is sent. Sent again after a loss
  * until the deadline, with the same key. deliver: the reply also goes out through the session's
- * channel.
+ * channel, where it has one.
  */
 struct oc_turn {
     struct str session, message, key;

@@ -305,6 +305,39 @@ RIG_TEST(a_turn_that_fails_is_not_sent_again, fails_turns)
     return 0;
 }
 
+/* Knows no channel for the session. */
+CO static int cannot_deliver(struct peer *p, struct err *e)
+{
+    int r;
+
+    r = peer_greet(p, HELLO, e);
+    while (r == 0 && (r = peer_take(p, e)) == 0) {
+        turns_asked++;
+        r = peer_answer(p,
+                        peer_param(p, "deliver")
+                            ? "\"ok\":false,\"error\":{\"code\":\"INVALID_REQUEST\",\"message\":"
+                              "\"Error: Delivering to Telegram requires target\"}"
+                            : RESULT,
+                        e);
+    }
+    return r == WS_CLOSED ? 0 : r;
+}
+
+RIG_TEST(a_turn_in_a_session_without_a_channel_is_not_delivered, cannot_deliver)
+{
+    const struct oc_turn turn = { STR("s"), STR("m"), STR("k"), NULL, NULL, true };
+    struct buf out;
+
+    turns_asked = 0;
+    buf_init(&out, 1024);
+    CO_CHECK(rig_client("t", NULL, e) == 0);
+    CO_CHECK(oc_start(rig.client, e) == 0);
+    CO_CHECK(oc_turn(rig.client, &turn, SOON, &out, e) == 0);
+    CO_CHECK(str_eq_z(buf_str(&out), "one\ntwo") && turns_asked == 2);
+    buf_done(&out);
+    return 0;
+}
+
 RIG_TEST(a_turn_ends_at_its_deadline, answers_nothing)
 {
     const struct oc_turn turn = { STR("s"), STR("m"), STR("k"), NULL, NULL, false };

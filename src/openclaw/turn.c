@@ -179,6 +179,9 @@ CO static int take_turn(struct oc_client *c, const struct oc_turn *turn, uint64_
     r = turn_params(c, turn, deadline_ms, params, e);
     if (r == 0)
         r = persist(c, job, deadline_ms, &call, e);
+    /* A session without a channel is refused as a whole: then it is a turn without delivery. */
+    if (r == -ERR_INVALID && json_object_del(params, "deliver") == 0)
+        r = persist(c, job, deadline_ms, &call, e);
     if (r == 0)
         r = turn_text(call.payload, out, e);
     json_decref(call.payload);

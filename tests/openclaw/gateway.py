@@ -14,7 +14,7 @@ import httpx
 from wait import eventually
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PATIENCE = 120
+PATIENCE = 150
 RELEASES = ("2026.7.35", "2026.9.6")
 TOKEN = "tok-of-the-gateway"
 USER = 111  # whom the channel lets in
@@ -63,15 +63,17 @@ class Gateway:
     def settings(self):
         model = {"id": "fake-1", "name": "Fake", "reasoning": False, "input": ["text"], "contextWindow": 128000,
                  "maxTokens": 4096, "cost": {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0}}
+        models = {"mode": "replace", "providers": {"fake": {
+            "baseUrl": f"{self.provider.url}/v1", "apiKey": "sk-x", "api": "openai-completions", "models": [model]}}}
+        if self.release >= "2026.8":
+            models["catalogRefresh"] = {"enabled": False}
         return {
             "gateway": {"mode": "local", "bind": "loopback", "port": self.port,
                         "auth": {"mode": "token", "token": TOKEN}, "controlUi": {"enabled": False}},
             "update": {"checkOnStart": False}, "discovery": {"mdns": {"mode": "off"}},
             "browser": {"enabled": False}, "cron": {"enabled": False},
             "logging": {"file": str(self.base / "gateway.log")},
-            "models": {"mode": "replace", "providers": {"fake": {
-                "baseUrl": f"{self.provider.url}/v1", "apiKey": "sk-x", "api": "openai-completions",
-                "models": [model]}}},
+            "models": models, "plugins": {"allow": ["telegram"]},
             "agents": {"defaults": {"model": {"primary": "fake/fake-1"}, "workspace": str(self.base / "workspace"),
                                     "skipBootstrap": True, "heartbeat": {"every": "0m"}}},
             "channels": {"telegram": {"enabled": True, "botToken": "123456:fake", "apiRoot": self.telegram.url,
@@ -84,8 +86,7 @@ class Gateway:
         return {"PATH": f"{self.node.parent}:/usr/bin:/bin", "HOME": str(self.base / "home"),
                 "OPENCLAW_STATE_DIR": str(self.base / "state"), "OPENCLAW_CONFIG_PATH": str(self.config),
                 "OPENCLAW_NO_RESPAWN": "1", "OPENCLAW_DISABLE_BONJOUR": "1", "OPENCLAW_NO_AUTO_UPDATE": "1",
-                "OPENCLAW_OFFLINE": "1", "OPENCLAW_TRAJECTORY": "0", "NO_COLOR": "1",
-                "NODE_COMPILE_CACHE": str(self.base.parent / "compile-cache")}
+                "OPENCLAW_OFFLINE": "1", "OPENCLAW_TRAJECTORY": "0", "NO_COLOR": "1"}
 
     def start(self):
         with open(self.base / "output.log", "ab") as log:

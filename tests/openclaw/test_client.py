@@ -39,7 +39,7 @@ def test_a_turn_survives_the_loss_of_its_connection(gateway, tool, proxy):
     name = unique("turn")
     asked = f"wait {name} here I am"
     number = tool.begin("turn", session=f"agent:main:{name}", message="{{%s}}" % asked, key=name)
-    eventually(lambda: gateway.provider.turns[asked], 30)
+    eventually(lambda: gateway.provider.turns[asked], 120)
     before = len(tool.lines)
     proxy.cut()
     tool.state("reconnecting", before)
@@ -54,7 +54,7 @@ def test_requests_under_way_fail_when_the_connection_goes(gateway, tool, proxy):
     asked = f"wait {name} nobody hears"
     params = {"message": "{{%s}}" % asked, "sessionKey": f"agent:main:{name}", "idempotencyKey": name}
     number = tool.begin("request", method="agent", params=params)
-    eventually(lambda: gateway.provider.turns[asked], 30)
+    eventually(lambda: gateway.provider.turns[asked], 120)
     proxy.cut()
     with pytest.raises(Refused) as refused:
         tool.result(number)
@@ -82,7 +82,7 @@ def test_what_a_person_writes_in_a_channel_is_told_and_answered(gateway, tool):
     told = tool.event("session.message", lambda p: p["message"]["role"] == "user" and text in str(p["message"]))
     assert told["sessionKey"] == SESSION and told["messageId"] and "stranger" not in str(told["message"])
     assert told["session"]["origin"]["provider"] == "telegram"
-    eventually(lambda: f"the answer to {text}" in gateway.telegram.texts(USER), 30)
+    eventually(lambda: f"the answer to {text}" in gateway.telegram.texts(USER), 120)
     assert gateway.provider.turns["say I am not let in"] == 0
 
 

@@ -5,7 +5,7 @@ import pytest
 from gateway import USER
 from wait import eventually, unique
 
-PATIENCE = 60
+PATIENCE = 120
 
 
 def status(daemon):
@@ -41,7 +41,7 @@ def test_a_message_to_a_channel_is_said_there_once(gateway, daemon):
     assert send(daemon, f"telegram:{USER}", text, id=text) == workflow
     ended(daemon, workflow)
     assert gateway.telegram.texts(USER).count(text) == 1
-    assert status(daemon)["command_history"][0]["status"] == "success"
+    eventually(lambda: status(daemon)["command_history"][0]["status"] == "success", PATIENCE, every=0.1)
 
 
 def test_a_message_to_an_agent_is_a_turn(gateway, daemon):

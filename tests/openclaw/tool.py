@@ -6,7 +6,7 @@ import socket
 import subprocess
 import threading
 
-PATIENCE = 120
+PATIENCE = 180
 
 
 class Refused(Exception):
