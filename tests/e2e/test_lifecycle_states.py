@@ -1,8 +1,11 @@
 """Every state with every operation over HTTP; idempotency, names, inputs that do not fit."""
 
+import json
+
+import chelad
 import pytest
 from test_lifecycle import AGENTS, act, get, heartbeat, make
-from wait import together, unique
+from wait import eventually, together, unique
 from workflows import sql
 
 STATES = ("running", "paused", "stopped", "failed")  # "provisioning" passes by: life_test.c has it
@@ -170,3 +173,45 @@ def test_creating_many_is_quick_enough_to_fill_a_fleet(own):
     assert own.http.get(AGENTS, params={"status": "running"}).json()["total"] == 200
     metrics = own.http.get("/metrics").text
     assert "chela_agents_beating 200" in metrics.splitlines()
+
+
+# --- two processes, the command ---
+
+def test_another_process_learns_of_agents(store, start):
+    if store.kind != "postgres":
+        pytest.skip("SQLite has one process")
+    one = start()
+    two = start(env={"DATABASE_URL": one.env["DATABASE_URL"]}, fresh=False)
+    agent = make(one, heartbeat=heartbeat("30s"))
+
+    def beating(count):
+        return all(f"chela_agents_beating {count}" in each.http.get("/metrics").text.splitlines() for each in (one, two))
+    eventually(lambda: beating(1), 30)
+    act(two, agent, "pause")
+    eventually(lambda: beating(0), 30)
+    assert act(one, agent, "resume")["status"] == "running"
+    eventually(lambda: beating(1), 30)
+
+
+def test_the_command(daemon):
+    def chela(*arguments, status=0):
+        done = chelad.run("chela", "--state", daemon.state, "swarm", *arguments)
+        assert done.returncode == status, done.stderr
+        return done.stdout
+    name = unique("Commanded")
+    made = json.loads(chela("create", name, "a/b", "--every=1h", '--checklist=["look"]', '--configuration={"x":1}',
+                            "--key", unique("key"), "--json"))
+    assert made["heartbeat_interval"] == "1h" and made["heartbeat_checklist"] == ["look"]
+    assert made["configuration"] == {"x": 1} and made["status"] == "running"
+    id = made["id"]
+    assert id in chela("agents", "--status=running", "--name", name)
+    assert "running" in chela("show", id)
+    assert chela("heartbeat", id) == f"{id}: completed\n"
+    assert chela("pause", id) == f"{id}: paused\n"
+    chela("message", id, "hello", status=1)
+    assert chela("resume", id) == f"{id}: running\n"
+    assert chela("provision", id) == f"{id}: running\n"
+    assert chela("message", id, "hello") == f"Message delivered to {made['openclaw_session_key']}\n"
+    assert chela("rm", id) == f"stopped {id}\n"
+    assert get(daemon, made)["status"] == "stopped"
+    chela("show", "nobody", status=3)
