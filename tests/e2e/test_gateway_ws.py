@@ -105,6 +105,29 @@ def test_replies_that_do_not_come_do_not_hold_up_what_else_a_socket_asks(daemon)
         assert f"Message delivered to {to}" in answers
 
 
+def test_a_burst_is_taken_in_as_fast_as_the_disk_goes_and_in_order(daemon):
+    """More than may be under way at once: the socket is not read from meanwhile, nothing is refused."""
+    to, text = unique("agent"), "x" * 2000
+    with Socket(daemon) as one:
+        frames = [one.peer.frame(1, json.dumps({
+            "type": "req", "id": str(n), "method": "agent.send",
+            "params": {"sessionKey": to, "message": f"{n}:{text}"}}).encode()) for n in range(2000)]
+        thread = threading.Thread(target=lambda: one.sock.sendall(b"".join(frames)))
+        thread.start()
+        answers = [one.frame() for _ in frames]
+        thread.join(PATIENCE)
+        assert all(answer["ok"] for answer in answers)
+        assert {int(answer["id"]) for answer in answers} == set(range(2000))
+        one.subscribe(to)
+        got = []
+        while len(got) < 2000:
+            message = one.message()
+            one.begin("agent.ack", {"messageId": message["messageId"]})
+            if message["attempt"] == 1:  # again: we were slow
+                got.append(int(message["content"].split(":")[0]))
+        assert got == list(range(2000))
+
+
 def test_a_socket_that_reads_nothing_is_closed_and_hurts_nobody(own):
     """It asks and asks; when as many answers wait for it as may, it has to go."""
     with Socket(own) as deaf:
