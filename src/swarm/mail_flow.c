@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * AgentMessageWorkflow.routeAgentMessage: a message sent by a workflow, for clients that enqueue
- * one. Its steps and its result are the original's; the message has the workflow's id, so that a
- * repeat of the workflow is the same message.
+ * one. Its steps and its result are the original's. What makes a message is from, to and id, here
+ * as in mail_send(): two workflows that say one message are one message.
  */
 #include "swarm/mail_int.h"
 
@@ -10,7 +10,6 @@
 
 struct flow {
     struct mail *m;
-    struct str workflow;
     struct str id, from, to, content, metadata;
     struct mail_out out;
 };
@@ -24,7 +23,7 @@ static int validate(void *arg, struct buf *out, struct err *e)
     return buf_add_z(out, "true", e);
 }
 
-/* Recorded: the id and the time of acceptance, which the result needs when it is run again. */
+/* Recorded: the ids and the time of acceptance, which the result needs when it is run again. */
 static int store_message(struct store_tx *tx, void *arg, struct buf *out, struct err *e)
 {
     struct flow *f = arg;
@@ -34,7 +33,6 @@ static int store_message(struct store_tx *tx, void *arg, struct buf *out, struct
         .to = f->to,
         .content = f->content,
         .metadata = f->metadata,
-        .workflow = f->workflow,
     };
     int r;
 
@@ -43,6 +41,10 @@ static int store_message(struct store_tx *tx, void *arg, struct buf *out, struct
         r = buf_add_z(out, "{\"messageId\":", e);
     if (r == 0)
         r = json_write_str(out, str_of(f->out.id), e);
+    if (r == 0)
+        r = buf_add_z(out, ",\"workflowUuid\":", e);
+    if (r == 0)
+        r = json_write_str(out, str_of(f->out.workflow), e);
     return r < 0 ? r : buf_printf(out, e, ",\"acceptedAt\":%lld}", (long long)f->out.accepted_ms);
 }
 
@@ -53,10 +55,10 @@ static int read_stored(struct flow *f, struct str json, struct err *e)
     int r = json_parse(json, 8, &a, &j, NULL, e);
 
     if (r == 0) {
-        struct str id = json_member_str(j, "messageId");
+        struct str id = json_member_str(j, "messageId"), key = json_member_str(j, "workflowUuid");
 
-        fmt_z(f->out.workflow, sizeof(f->out.workflow), STR_FMT, STR_ARG(f->workflow));
-        fmt_z(f->out.id, sizeof(f->out.id), "%.*s", (int)(id.n < MAIL_ID ? id.n : 0), id.p);
+        fmt_z(f->out.workflow, MAIL_ID, "%.*s", (int)(key.n < MAIL_ID ? key.n : 0), key.p);
+        fmt_z(f->out.id, MAIL_ID, "%.*s", (int)(id.n < MAIL_ID ? id.n : 0), id.p);
         f->out.accepted_ms = json_integer_value(json_object_get(j, "acceptedAt"));
     }
     arena_done(&a);
@@ -72,7 +74,8 @@ static CO int route(void *arg, struct buf *out, struct err *e)
 
     buf_init(&reply, (size_t)f->m->set->max_message);
     mail_sent(f->m, f->to);
-    r = mail_reply_wait(f->m, f->workflow, deadline_in(f->m->set->agent_timeout_ms + 1), &reply, e);
+    r = mail_reply_wait(f->m, str_of(f->out.workflow), deadline_in(f->m->set->agent_timeout_ms + 1),
+                        &reply, e);
     if (r == -ERR_NOT_FOUND) /* ended and forgotten, long ago */
         r = MAIL_NOTHING;
     if (r < 0)
@@ -116,7 +119,7 @@ static CO int run_steps(struct workflow *w, struct flow *f, struct err *e)
 static CO int route_agent_message(struct workflow *w, void *ctx, struct err *e)
 {
     struct mail *m = ctx;
-    struct flow f = { .m = m, .workflow = str_of(workflow_id(w)) };
+    struct flow f = { .m = m };
     AUTO(buf_done) struct buf metadata;
     int r;
 
