@@ -368,6 +368,100 @@ TEST(senders_wait_for_room_and_are_woken_at_the_end)
     CHECK_INT(in_loop(senders_wait), 0);
 }
 
+/* --- users without a fiber --- */
+
+static void on_pair_drained(struct ws *ws, void *arg)
+{
+    ((struct user *)arg)->close_on_message++; /* serves as a counter here */
+}
+
+CO static int gathers(struct err *e)
+{
+    static const struct ws_ops drained_ops = { .message = on_message,
+                                               .closed = on_closed,
+                                               .drained = on_pair_drained };
+    const struct ws_limits limits = { .gather = true, .queue = 4096 };
+    struct user server = { 0 }, client = { 0 };
+    char big[3000];
+
+    memset(big, 'x', sizeof(big));
+    open_pair(&server, &client, &limits);
+    server.ws->ops = &drained_ops;
+    for (int i = 0; i < 10; i++)
+        CO_CHECK(ws_send(server.ws, WS_TEXT, STR("0123456789"), e) == 0);
+    CO_CHECK(ws_queued(server.ws) == 120 && client.messages == 0);
+    UNTIL(client.messages == 10);
+    CO_CHECK(server.close_on_message == 1 && ws_queued(server.ws) == 0);
+    CO_CHECK(ws_send(server.ws, WS_TEXT, (struct str){ big, sizeof(big) }, e) == 0);
+    CO_CHECK(ws_send(server.ws, WS_TEXT, (struct str){ big, sizeof(big) }, e) == -ERR_LIMIT);
+    ws_close(server.ws, 1000, "done"); /* behind what waits */
+    UNTIL(server.closes == 1 && client.closes == 1);
+    CO_CHECK(client.messages == 11 && client.code == 1000);
+    return 0;
+}
+
+TEST(what_is_sent_in_one_turn_may_be_written_at_its_end)
+{
+    CHECK_INT(in_loop(gathers), 0);
+}
+
+CO static int pauses(struct err *e)
+{
+    const struct ws_limits limits = { .ping_ms = 50, .dead_ms = 100 };
+    struct user server = { 0 }, client = { 0 };
+
+    open_pair(&server, &client, &limits);
+    ws_pause_reading(server.ws);
+    for (int i = 0; i < 5; i++)
+        CO_CHECK(ws_send(client.ws, WS_TEXT, STR("x"), e) == 0);
+    CO_CHECK(fiber_sleep(20, e) == 0);
+    CO_CHECK(server.messages == 0 && server.closes == 0);
+    ws_resume_reading(server.ws);
+    UNTIL(server.messages == 5);
+    ws_resume_reading(server.ws); /* again is nothing */
+    ws_limit_message(server.ws, 10);
+    CO_CHECK(ws_send(client.ws, WS_TEXT, STR("ten bytes!"), e) == 0);
+    UNTIL(server.messages == 6);
+    CO_CHECK(ws_send(client.ws, WS_TEXT, STR("eleven byte"), e) == 0);
+    UNTIL(server.closes == 1 && client.closes == 1);
+    CO_CHECK(client.code == 1009);
+    return 0;
+}
+
+TEST(reading_may_be_paused_and_limited_later)
+{
+    CHECK_INT(in_loop(pauses), 0);
+}
+
+/* A peer that answers pings is pinged again after each silence, not only once. */
+CO static int is_pinged_again(struct err *e)
+{
+    const struct ws_limits limits = { .ping_ms = 20, .dead_ms = 60000 };
+    struct user server = { 0 }, client = { 0 };
+    uint64_t begin_ms, last;
+    unsigned times = 0;
+
+    open_pair(&server, &client, &limits);
+    client.ws->limits.ping_ms = 60000; /* only the server asks */
+    begin_ms = last = ws_heard_ms(server.ws);
+    while (times < 5) {
+        CO_CHECK(now_ms() - begin_ms < 20000);
+        CO_CHECK(fiber_sleep(5, e) == 0);
+        if (ws_heard_ms(server.ws) != last) {
+            last = ws_heard_ms(server.ws);
+            times++;
+        }
+    }
+    ws_close(server.ws, 1000, NULL);
+    UNTIL(server.closes == 1 && client.closes == 1);
+    return 0;
+}
+
+TEST(who_answers_a_ping_is_pinged_again)
+{
+    CHECK_INT(in_loop(is_pinged_again), 0);
+}
+
 CO static int too_big(struct err *e)
 {
     static const struct ws_limits limits = { .message = 1000, .queue = 2000 };
