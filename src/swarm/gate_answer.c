@@ -151,6 +151,8 @@ const char *gate_text(const struct err *e)
 {
     if (e->code == ERR_INTERNAL)
         return "Internal Server Error";
+    if (e->code == ERR_UNAVAILABLE)
+        return GATE_AWAY; /* the text of a database names its host */
     if (e->code == ERR_CANCELED)
         return "The gateway is shutting down";
     return e->msg;
@@ -160,6 +162,9 @@ void gate_answer_error(struct gate_sock *sock, const struct gate_frame *f, const
 {
     if (e->code == ERR_INTERNAL)
         log_error("a request over WebSocket failed", "method", LOG_SLICE(f->name), "error",
+                  LOG_ERR(e));
+    else if (e->code == ERR_UNAVAILABLE)
+        log_debug("a request over WebSocket failed", "method", LOG_SLICE(f->name), "error",
                   LOG_ERR(e));
     gate_answer_failed(sock, f, gate_code(e->code), gate_text(e));
 }

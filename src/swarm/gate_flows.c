@@ -140,10 +140,8 @@ static CO int get_flow(struct http_req *req, struct err *e)
     int r;
 
     r = find_flow(req->room, req->args[0], req->arena, &flow, &why);
-    if (r < 0 && r != -ERR_NOT_FOUND && r != -ERR_INVALID) {
-        *e = why;
-        return r;
-    }
+    if (r < 0 && r != -ERR_NOT_FOUND && r != -ERR_INVALID)
+        return gate_fail(&why, e);
     *out = (struct flow_out){
         .workflowUuid = text_of(req->args[0], req->arena),
         .status = flow.status,
@@ -294,18 +292,19 @@ static CO int get_flows(struct http_req *req, struct err *e)
 {
     const struct list_query *q = req->query;
     struct list engine = { 0 }, mail = { 0 };
+    struct err why;
     struct str text;
     json_t *out;
     int64_t since;
     int r;
 
-    r = since_of(q->since, &since, e);
+    r = since_of(q->since, &since, &why);
     if (r == 0)
-        r = list_engine(req->room, q, since, req->arena, &engine, e);
+        r = list_engine(req->room, q, since, req->arena, &engine, &why);
     if (r == 0)
-        r = list_mail(req->room, q, since, req->arena, &mail, e);
+        r = list_mail(req->room, q, since, req->arena, &mail, &why);
     if (r < 0)
-        return r;
+        return gate_fail(&why, e);
     out = merge(&engine, &mail, (size_t)q->limit);
     arena_on_free(req->arena, drop_json, out);
     r = json_text(out, 64 * MIB, req->arena, &text, e);
@@ -332,13 +331,14 @@ static CO int post_recover(struct http_req *req, struct err *e)
 {
     const struct gate *g = req->room;
     struct recover_out *out = arena_new(req->arena, struct recover_out);
-    int r;
+    struct err why;
 
     out->workflowUuid = text_of(req->args[0], req->arena);
-    r = monitor_recover(g->s->monitor, req->args[0], &out->recovered, &out->status, req->arena, e);
-    if (r == 0)
-        req->out = out;
-    return r;
+    if (monitor_recover(g->s->monitor, req->args[0], &out->recovered, &out->status, req->arena,
+                        &why) < 0)
+        return gate_fail(&why, e);
+    req->out = out;
+    return 0;
 }
 
 /* --- agents' lives --- */

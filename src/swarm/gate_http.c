@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "base/log.h"
 #include "base/rand.h"
 #include "swarm/gate_int.h"
 
@@ -101,6 +102,16 @@ static int refuse(struct http_req *req, int status, const char *text, struct err
     return r;
 }
 
+int gate_fail(const struct err *why, struct err *e)
+{
+    if (why->code == ERR_UNAVAILABLE) {
+        log_debug("a request to the gateway failed", "error", LOG_ERR(why));
+        return err_set(e, ERR_UNAVAILABLE, "%s", GATE_AWAY);
+    }
+    *e = *why;
+    return -(int)why->code;
+}
+
 /* The original answered every fault with 500; a full mailbox it did not know. */
 int gate_refuse(struct http_req *req, const struct err *why, bool full, struct err *e)
 {
@@ -112,8 +123,7 @@ int gate_refuse(struct http_req *req, const struct err *why, bool full, struct e
         http_reply_header(req, "Retry-After", "1");
         return refuse(req, 429, why->msg, e);
     }
-    *e = *why;
-    return -(int)why->code;
+    return gate_fail(why, e);
 }
 
 static int read_message(const struct http_req *req, struct mail_in *in, struct err *e)

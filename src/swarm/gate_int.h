@@ -168,6 +168,7 @@ int gate_push_message(struct gate_sock *sock, const struct mail_push *push, stru
     MUST_CHECK;
 void gate_push_event(struct gate_sock *sock, const char *event, const json_t *payload);
 
+#define GATE_AWAY "The database is away: try again later"
 /* The error of a caller's fault or of ours, as a code of frames and for people. */
 const char *gate_code(enum err_code code);
 const char *gate_text(const struct err *e);
@@ -178,6 +179,8 @@ bool gate_is_async(const struct http_req *req); /* of a route whose query is gat
 int gate_reply_done(struct http_req *req, const char *workflow, struct str result, struct err *e)
     MUST_CHECK;
 int gate_refuse(struct http_req *req, const struct err *why, bool full, struct err *e) MUST_CHECK;
+/* The same error for the dialect, without the words of a database that is away. */
+int gate_fail(const struct err *why, struct err *e) MUST_CHECK;
 int gate_skill_install(struct http_req *req, struct err *e);
 int gate_skill_run(struct http_req *req, struct err *e);
 
