@@ -7,7 +7,10 @@
 #include "base/log.h"
 #include "swarm/beat_int.h"
 
-enum { TURN = 256 }; /* beats before others get their turn */
+enum {
+    TURN = 256, /* beats before others get their turn */
+    TICK_MS = 1000,
+};
 
 int beat_new(struct life *l, struct beat **ret, struct err *e)
 {
@@ -54,8 +57,8 @@ void beat_urgent(struct beat *b, struct pulse *p)
     }
     b->urgent[b->n_urgent++] = p;
     p->write = true;
-    if (b->clock)
-        fiber_wake(b->clock);
+    if (b->books)
+        fiber_wake(b->books);
 }
 
 static void pulse_free(struct beat *b, struct pulse *p)
@@ -271,8 +274,28 @@ static CO int beat_due(struct beat *b, struct err *e)
     return r;
 }
 
-/* Read and write what is due; a database that is away is waited for. */
-static CO int keep_up(struct beat *b, uint64_t *poll_ms, uint64_t *flush_ms, struct err *e)
+/* Until the next beat is due, or somebody says that there is one. */
+static CO int clock_main(void *arg, struct err *e)
+{
+    struct beat *b = arg;
+    int64_t wait_ms;
+    int r;
+
+    b->clock = fiber_self();
+    for (;;) {
+        r = beat_due(b, e);
+        wait_ms = b->heap.n ? b->heap.v[0]->due_ms - swarm_now() : TICK_MS;
+        if (r < 0 || wait_ms > TICK_MS)
+            wait_ms = TICK_MS;
+        if (r == -ERR_CANCELED ||
+            (wait_ms > 0 && fiber_park(now_ms() + (uint64_t)wait_ms, e) == -ERR_CANCELED))
+            break;
+    }
+    b->clock = NULL;
+    return 0;
+}
+
+static CO int keep_books(struct beat *b, uint64_t *poll_ms, uint64_t *flush_ms, struct err *e)
 {
     uint64_t now = now_ms();
     int r = 0;
@@ -290,31 +313,30 @@ static CO int keep_up(struct beat *b, uint64_t *poll_ms, uint64_t *flush_ms, str
     return r;
 }
 
-static CO int clock_main(void *arg, struct err *e)
+/* Reads and writes beside the beats, which do not wait for a database that is away. */
+static CO int books_main(void *arg, struct err *e)
 {
     struct beat *b = arg;
-    uint64_t poll_ms = now_ms() + BEAT_POLL_MS, tick_ms;
+    uint64_t poll_ms = now_ms() + BEAT_POLL_MS;
     uint64_t flush_ms = now_ms() + (uint64_t)b->life->s->settings->beat_flush_ms;
-    int64_t wait_ms;
+    bool failing = false;
     int r;
 
-    b->clock = fiber_self();
+    b->books = fiber_self();
     for (;;) {
-        r = beat_due(b, e);
-        if (r == 0)
-            r = keep_up(b, &poll_ms, &flush_ms, e);
+        r = keep_books(b, &poll_ms, &flush_ms, e);
         if (r == -ERR_CANCELED)
             break;
-        tick_ms = 1000;
-        if (r < 0)
-            log_warn("times of heartbeats could not be kept", "error", LOG_ERR(e));
-        wait_ms = b->heap.n ? b->heap.v[0]->due_ms - swarm_now() : (int64_t)tick_ms;
-        if (r == 0 && wait_ms < (int64_t)tick_ms)
-            tick_ms = wait_ms > 0 ? (uint64_t)wait_ms : 0;
-        if (tick_ms && fiber_park(now_ms() + tick_ms, e) == -ERR_CANCELED)
+        if (r < 0 && !failing)
+            log_warn("times of heartbeats cannot be kept", "error", LOG_ERR(e));
+        failing = r < 0;
+        if (r == 0 && b->n_urgent)
+            continue;
+        r = r < 0 ? fiber_sleep(TICK_MS, e) : fiber_park(now_ms() + TICK_MS, e);
+        if (r == -ERR_CANCELED)
             break;
     }
-    b->clock = NULL;
+    b->books = NULL;
     return 0;
 }
 
@@ -326,6 +348,8 @@ CO int beat_start(struct beat *b, struct err *e)
         r = fiber_group_spawn(b->fibers, "heartbeat workflows", beat_worker, b, e);
     if (r == 0)
         r = fiber_group_spawn(b->fibers, "heartbeats", clock_main, b, e);
+    if (r == 0)
+        r = fiber_group_spawn(b->fibers, "heartbeats' books", books_main, b, e);
     return r < 0 ? err_wrap(e, "heartbeats") : 0;
 }
 

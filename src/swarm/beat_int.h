@@ -56,7 +56,7 @@ struct beat {
     struct beat_heap heap;
     struct pulse **urgent; /* to be written at once */
     size_t n_urgent, cap_urgent;
-    struct fiber *clock; /* the fiber that beats; NULL: none yet */
+    struct fiber *clock, *books; /* that beats; that reads and writes; NULL: not yet */
     struct fiber_group *fibers;
     struct chan *jobs;
     int64_t seen_ms; /* changes of the table up to here are known */

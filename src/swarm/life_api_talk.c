@@ -169,6 +169,22 @@ static CO int reply_of(struct http_req *req, const struct agent_info *row,
     return 0;
 }
 
+/* A key means a message of this caller to this agent. */
+static struct str message_key(struct http_req *req, const struct agent_info *row)
+{
+    struct str key = http_header_get(req, "idempotency-key");
+    char hex[2 * SECRET_KEY + 1];
+
+    if (!key.n)
+        key = http_header_get(req, "dbos-idempotency-key");
+    if (!key.n)
+        return (struct str){ 0 };
+    sha256_hex(str_of(arena_printf(req->arena, "message|" STR_FMT "|" STR_FMT "|" STR_FMT,
+                                   STR_ARG(row->id), STR_ARG(life_caller(req).user), STR_ARG(key))),
+               hex);
+    return str_of(arena_printf(req->arena, "msg:%s", hex));
+}
+
 static CO int say(struct http_req *req, const struct agent_info *row, struct err *e)
 {
     const struct life *l = req->room;
@@ -177,15 +193,16 @@ static CO int say(struct http_req *req, const struct agent_info *row, struct err
         .from = STR("backend-api"),
         .to = row->session,
         .content = str_of(body->message),
-        .workflow = http_header_get(req, "idempotency-key"),
+        .workflow = message_key(req, row),
     };
-    struct mail_out sent;
+    struct mail_out sent = { 0 };
     struct str text;
     int r;
 
-    if (!in.workflow.n)
-        in.workflow = http_header_get(req, "dbos-idempotency-key");
     r = mail_send(l->s->mail, &in, &sent, e);
+    if (r == -ERR_LIMIT && sent.full) {
+        return agent_api_reply(req, 429, json_pack("{s:s}", "detail", e->msg), e);
+    }
     if (r == 0)
         r = reply_of(req, row, &sent, &text, e);
     if (r < 0)

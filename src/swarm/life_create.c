@@ -215,7 +215,7 @@ CO int life_create(struct life *l, const struct agent_new *in, struct str key, u
     int r;
 
     if (l->n_agents >= l->s->settings->agents_max)
-        return err_set(e, ERR_LIMIT, "there are already %lld agents", (long long)l->n_agents);
+        return err_set(e, ERR_CONFLICT, "there are already %lld agents", (long long)l->n_agents);
     uuid_v4(c.id);
     if (key.n)
         c.key = str_of(arena_printf(a, STR_FMT "|" STR_FMT, STR_ARG(in->user), STR_ARG(key)));

@@ -100,6 +100,23 @@ def test_a_key_outlives_a_restart(own):
     assert make(own, "Lasting", headers=headers)["id"] == agent["id"]
 
 
+def test_a_message_is_said_once_by_its_key(daemon):
+    one, other = make(daemon), make(daemon)
+    headers = {"Idempotency-Key": unique("key")}
+    first = act(daemon, one, "message", json={"message": "a"}, headers=headers)
+    assert act(daemon, one, "message", json={"message": "a"}, headers=headers) == first
+    act(daemon, one, "message", 409, json={"message": "b"}, headers=headers)
+    assert act(daemon, other, "message", json={"message": "b"}, headers=headers)["message_id"] != first["message_id"]
+
+
+def test_a_full_mailbox_is_429_and_too_many_agents_409(start):
+    daemon = start("--messages.mailbox_max=2", "--agents.max=1")
+    agent = make(daemon)  # its greeting is the first
+    act(daemon, agent, "message", json={"message": "a"})
+    assert "full" in act(daemon, agent, "message", 429, json={"message": "b"})["detail"]
+    assert make(daemon, status=409)["detail"] == "there are already 1 agents"
+
+
 # --- inputs ---
 
 BAD = [
