@@ -2,11 +2,14 @@
 
 import contextlib
 import json
+import socket
+import ssl
 import threading
 
 import pytest
 from gateway import PATIENCE, Closed, Failed, Refused, Socket, post_message
 from wait import eventually, unique
+from wsraw import TEXT, Peer, read_head
 
 
 def sockets(daemon):
@@ -221,3 +224,34 @@ def test_bytes_at_random_do_no_harm(daemon):
         assert all(answer["type"] in ("error", "res", "workflow_result") for answer in answers)
         with contextlib.suppress(Closed):
             assert one.connect()["protocol"] == 3
+
+
+def test_over_tls(start, certificates):
+    """Frames of a turn are written together; in records of TLS they are whole and in order too."""
+    files = certificates.directory
+    daemon = start(f"--tls.cert={files / 'good.pem'}", f"--tls.key={files / 'good.key'}")
+    context = ssl.create_default_context(cafile=certificates.ca)
+    plain = socket.create_connection(daemon.address, PATIENCE)
+    with context.wrap_socket(plain, server_hostname="localhost") as sock:
+        sock.sendall((f"GET /any/path HTTP/1.1\r\nHost: localhost:{daemon.port}\r\nUpgrade: websocket\r\n"
+                      "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+                      "Sec-WebSocket-Version: 13\r\n\r\n").encode())
+        head, rest = read_head(sock)
+        assert head.startswith(b"HTTP/1.1 101 ")
+        peer, to, text = Peer(sock, "client", rest), unique("agent"), "x" * 30_000
+
+        def ask(number, method, params):
+            peer.send((TEXT, json.dumps({"type": "req", "id": number, "method": method, "params": params}).encode()))
+
+        ask(0, "agent.subscribe", {"sessionKey": to})
+        for n in range(100):
+            ask(n + 1, "agent.send", {"sessionKey": to, "message": f"{n}:{text}"})
+        answered, got = set(), []
+        while len(answered) < 101 or len(got) < 100:
+            frame = json.loads(peer.receive()[1])
+            if frame["type"] == "res":
+                assert frame["ok"]
+                answered.add(frame["id"])
+            elif frame["payload"]["attempt"] == 1:
+                got.append(int(frame["payload"]["content"].split(":")[0]))
+        assert got == list(range(100))
