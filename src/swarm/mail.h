@@ -99,7 +99,7 @@ int mail_subscribe(struct mail *m, struct str session, bool replies, const struc
                    void *arg, struct mail_sub **ret, struct err *e) MUST_CHECK;
 void mail_unsubscribe(struct mail_sub *sub); /* what it had not acknowledged is due again */
 
-/* A way that was choked takes more. Without it that is found out within 50 ms. */
+/* A way that was choked takes more. Without it that is found out within a second. */
 void mail_sub_ready(struct mail_sub *sub);
 
 /*

@@ -7,6 +7,8 @@
 
 #include "swarm/mail_int.h"
 
+#define CHOKE_MAX_MS 1000
+
 /* --- boxes --- */
 
 struct mail_box *mail_box_find(struct mail *m, struct str session)
@@ -239,8 +241,13 @@ static void pushed(struct mail *m, struct mail_letter *l, struct mail_sub *sub)
     mail_clock_set(m, l, now_ms() + mail_clock_backoff(m, l->attempt));
 }
 
+/* Who does not say when it is ready is asked less and less often: each time costs a page. */
 static void choke(struct mail *m, struct mail_box *box)
 {
+    uint64_t wait = box->choke_ms ? 2 * box->choke_ms : MAIL_TICK_MS;
+
+    box->choke_ms = wait < CHOKE_MAX_MS ? wait : CHOKE_MAX_MS;
+    box->choke_at_ms = now_ms() + box->choke_ms;
     box->choked = true;
     if (box->chokes)
         return;
@@ -259,6 +266,7 @@ bool mail_box_push(struct mail *m, struct mail_box *box, struct mail_letter *l,
         box->turn = sub->next;
         if (push_to(sub, l, row) == 0) {
             pushed(m, l, sub);
+            box->choke_ms = 0;
             return true;
         }
     }
@@ -319,6 +327,8 @@ void mail_unsubscribe(struct mail_sub *sub)
         if (l->sub != sub)
             continue;
         l->sub = NULL;
+        if (l->dying)
+            continue; /* it stays in the list of those */
         l->due = true;
         mail_clock_unset(m, l);
     }
@@ -337,5 +347,6 @@ void mail_unsubscribe(struct mail_sub *sub)
 void mail_sub_ready(struct mail_sub *sub)
 {
     sub->box->choked = false;
+    sub->box->choke_ms = 0;
     mail_box_kick(sub->m, sub->box);
 }

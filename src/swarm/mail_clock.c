@@ -106,10 +106,16 @@ static void turn_to(struct mail *m, uint64_t tick)
 static void unchoke(struct mail *m)
 {
     struct mail_box *box = m->choked, *next;
+    uint64_t now = now_ms();
 
     m->choked = NULL;
     for (; box; box = next) {
         next = box->cnext;
+        if (box->choked && box->n_subs > 0 && box->choke_at_ms > now) {
+            box->cnext = m->choked;
+            m->choked = box;
+            continue;
+        }
         box->chokes = box->choked = false;
         mail_box_kick(m, box);
     }
@@ -193,8 +199,10 @@ static CO int adopt(struct mail *m, struct err *e)
 
             for (; l; l = next) {
                 next = l->next;
-                if (l->sub || l->dying || box->driving)
+                if (l->sub || l->dying || box->driving) {
+                    m->orphans = m->orphans || box->driving;
                     continue;
+                }
                 if (n == cap) {
                     cap = cap ? 2 * cap : 64;
                     positions = xrealloc(positions, cap * sizeof(*positions));

@@ -99,6 +99,7 @@ struct mail_box {
     int64_t cursor;
     int64_t delivering; /* position that a driver has */
     uint64_t used_ms, counted_ms, drive_at_ms;
+    uint64_t choke_ms, choke_at_ms; /* how long it is left alone, until when */
     unsigned drive_fails;
     int64_t *ended; /* what ended while a page was read */
     size_t n_ended, cap_ended;

@@ -122,8 +122,8 @@ CO int mail_lane_ride_all(struct mail_lane *lane, struct mail_ride *const *rides
     if (!lane->first)
         lane->last = &lane->first;
     r = call_fiber(lane, e);
-    if (r < 0)
-        return r;
+    if (r < 0) /* not the caller's fault, and over soon */
+        return err_set(e, ERR_UNAVAILABLE, "too much is going on");
     for (size_t i = 0; i < n; i++) {
         rides[i]->fiber = fiber_self();
         rides[i]->next = NULL;
