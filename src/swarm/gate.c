@@ -160,6 +160,7 @@ CO void gate_stop(struct gate *g)
     wait_for_none(g, &g->n_socks, CLOSING_MS);
     fiber_group_cancel(g->fibers);
     (void)fiber_group_join(g->fibers, &e); /* they end by being cancelled */
+    gate_jobs_drop(g);
 }
 
 void gate_free(struct gate *g)

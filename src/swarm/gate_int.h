@@ -148,6 +148,7 @@ void gate_tick_soon(struct gate *g); /* gate.c */
 struct gate_job *gate_job_take(struct gate *g);
 void gate_job_give(struct gate *g, struct gate_job *job);
 void gate_job_start(struct gate_sock *sock, struct gate_job *job); /* takes the job */
+void gate_jobs_drop(struct gate *g); /* what no fiber could be had for, at the end */
 void gate_jobs_hire(struct gate *g); /* a fiber, if the queue needs one */
 /* How long may an agent take to reply? seconds: of the request, or NULL. */
 uint64_t gate_reply_ms(const struct gate *g, const json_t *seconds);

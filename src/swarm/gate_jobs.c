@@ -424,6 +424,16 @@ static CO int worker(void *arg, struct err *e)
     return 0;
 }
 
+void gate_jobs_drop(struct gate *g)
+{
+    struct gate_job *job;
+
+    while ((job = next_job(g))) {
+        gate_sock_unref(job->sock);
+        gate_job_give(g, job);
+    }
+}
+
 void gate_jobs_hire(struct gate *g)
 {
     struct err e;
