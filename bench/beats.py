@@ -176,11 +176,18 @@ def bytes_written(pid):
     return int(re.search(r"^write_bytes: (\d+)$", text, re.M)[1])
 
 
-def reading(server, cluster, url, peers):
+def reading(server, cluster, url, peers=None):
     pid = server.process.pid
-    return {"at": time.monotonic(), "cpu_s": measure.cpu_seconds([pid]), "answered": peers.total(),
+    return {"at": time.monotonic(), "cpu_s": measure.cpu_seconds([pid]),
+            "answered": peers.total() if peers else 0,
             "disk_bytes": bytes_written(pid), **counters(server.port),
             **database_counters(cluster, url)}
+
+
+def rates(first, last):
+    took = last["at"] - first["at"]
+    return {key: (last[key] - first[key]) / took for key in first
+            if key not in ("at", "silent", "beating")}
 
 
 def run_one(bench, store, args):
@@ -189,7 +196,10 @@ def run_one(bench, store, args):
     try:
         idle_settings = [f"--store.url={url}"] if cluster else []
         server = bench.chelad(bench.dir / store, *idle_settings, *args.chelad)
-        before = measure.memory_kib(server.process.pid)
+        time.sleep(1)
+        before, idle = measure.memory_kib(server.process.pid), reading(server, cluster, url)
+        time.sleep(args.idle)
+        idle = rates(idle, reading(server, cluster, url))
         began = time.monotonic()
         sessions = create_all(server.port, args.agents, args.interval)
         made_s = time.monotonic() - began
@@ -206,30 +216,30 @@ def run_one(bench, store, args):
     finally:
         if cluster:
             cluster.remove()
-    took = last["at"] - first["at"]
-    rates = {key: (last[key] - first[key]) / took for key in first
-             if key not in ("at", "silent", "beating")}
-    return {"store": store, "agents": args.agents, "seconds": took, "made_s": made_s,
+    return {"store": store, "agents": args.agents, "seconds": last["at"] - first["at"], "made_s": made_s,
             "beating": last["beating"], "silent": last["silent"], "errors": peers.errors()[:3],
-            "status": status, "memory_before_kib": before, "memory_kib": after, "per_s": rates}
+            "status": status, "memory_before_kib": before, "memory_kib": after, "per_s": rates(first, last), "idle_per_s": idle}
 
 
 def show(result, args):
     print(f"{args.agents} agents, a heartbeat every {args.interval}, {args.sockets} sockets; load before"
           f" {result['load_before']:.1f}, after {os.getloadavg()[0]:.1f}")
     for one in result["stores"]:
-        rate, kib = one["per_s"], one["memory_kib"]
+        rate, idle, kib = one["per_s"], one["idle_per_s"], one["memory_kib"]
         print(f"\n{one['store']}: over {one['seconds']:.0f} s, {one['beating']:.0f} agents beating, {one['silent']:.0f}"
               f" silent, made at {one['agents'] / one['made_s']:.0f}/s")
         print(f"  heartbeats {rate['beats']:.1f}/s, answered {rate['answered']:.1f}/s")
         print(f"  chelad: {100 * rate['cpu_s']:.2f} % of one CPU ({rate['cpu_s'] * 1e6 / max(rate['beats'], 1e-9):.0f} us a"
               f" heartbeat), {kib['VmRSS'] / 1024:.1f} MB resident, {kib['RssAnon'] / 1024:.1f} anonymous"
               f" ({one['memory_before_kib']['RssAnon'] / 1024:.1f} with none)")
-        print(f"  transactions {rate['transactions']:.3f}/s, commits {rate['commits']:.3f}/s,"
-              f" {rate['disk_bytes'] / 1024:.1f} KiB/s to the disk by chelad")
+        print(f"  transactions {rate['transactions']:.2f}/s (with no agents {idle['transactions']:.2f}), commits"
+              f" {rate['commits']:.2f}/s ({idle['commits']:.2f}), {rate['disk_bytes'] / 1024:.1f} KiB/s"
+              f" ({idle['disk_bytes'] / 1024:.1f}) to the disk by chelad; CPU with no agents"
+              f" {100 * idle['cpu_s']:.2f} %")
         if "pg_commits" in rate:
-            print(f"  PostgreSQL: {rate['pg_commits']:.3f} transactions/s (reads too), rows written"
-                  f" {rate['pg_rows_written']:.2f}/s, {rate['pg_wal_bytes'] / 1024:.1f} KiB/s of WAL")
+            print(f"  PostgreSQL: {rate['pg_commits']:.2f} transactions/s (with no agents {idle['pg_commits']:.2f}; reads"
+                  f" too), rows written {rate['pg_rows_written']:.2f}/s ({idle['pg_rows_written']:.2f}),"
+                  f" {rate['pg_wal_bytes'] / 1024:.1f} KiB/s of WAL ({idle['pg_wal_bytes'] / 1024:.1f})")
         for error in one["errors"]:
             print(f"  problem: {error}")
 
@@ -244,6 +254,7 @@ def main():
     parser.add_argument("--agents", type=int, default=10000)
     parser.add_argument("--interval", default="30s", choices=("30s", "1m", "5m"))
     parser.add_argument("--sockets", type=int, default=50)
+    parser.add_argument("--idle", type=float, default=20, help="seconds measured before there are agents")
     parser.add_argument("--settle", type=float, default=35, help="seconds before it is measured")
     parser.add_argument("--seconds", type=float, default=300,
                         help="measured; the times of heartbeats are written every five minutes")
@@ -253,7 +264,7 @@ def main():
                         type=lambda text: f"--{text}", help="more settings for chelad")
     args = parser.parse_args()
     if args.quick:
-        args.agents, args.settle, args.seconds, args.sockets = 500, 5, 40, 5
+        args.agents, args.idle, args.settle, args.seconds, args.sockets = 500, 5, 5, 40, 5
     directory = tempfile.mkdtemp(prefix="chela-bench-", dir=args.dir)
     os.chmod(directory, 0o755)  # PostgreSQL runs as an account of its own
     tempfile.tempdir = directory
