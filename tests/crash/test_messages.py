@@ -119,6 +119,16 @@ def test_stopped_in_order_with_messages_in_flight(fleet, seed):
     verify(daemon, traffic)
 
 
+def test_consumers_that_hang_up_all_the_time(fleet, seed, capsys):
+    """No kill: every fortieth message a consumer is gone, and back at once."""
+    daemon, began = fleet.new("one"), time.monotonic()
+    traffic = Traffic(daemon.link, seed=seed, hang_ups=0.025)
+    asyncio.run(traffic.run(lambda one: carries(one, 2000), emptied(daemon)))
+    tell(capsys, f"consumers that hang up (seed {seed})", traffic, began)
+    traffic.check()
+    verify(daemon, traffic)
+
+
 def test_messages_over_two_engines_killed_at_random(fleet, cluster, message_kills, seed, capsys):
     """Senders on one daemon, consumers on the other, one PostgreSQL; either is killed."""
     if cluster is None:

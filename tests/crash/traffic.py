@@ -97,7 +97,7 @@ class Consumer:
     def __init__(self, traffic, session):
         self.traffic, self.session = traffic, session
         self.handled = OrderedDict()     # content -> message id, in the order of the first arrival
-        self.acked, self.asked = set(), {}
+        self.acked, self.asked = {}, {}   # acked: message id -> when the answer came
         self.pushes, self.again, self.hung_up = 0, 0, 0
 
     async def run(self):
@@ -105,6 +105,7 @@ class Consumer:
             try:
                 async with socket(self.traffic.take_url) as link:
                     self.asked.clear()
+                    self.began = time.monotonic()
                     await link.send(json.dumps({"type": "req", "id": "s", "method": "agent.subscribe",
                                                 "params": {"sessionKey": self.session}}))
                     await self.read(link)
@@ -117,7 +118,7 @@ class Consumer:
             frame = json.loads(text)
             if frame["type"] == "evt" and frame["event"] == "agent.message":
                 self.take(frame["payload"])
-                if self.traffic.rng.random() < 0.002:
+                if self.traffic.rng.random() < self.traffic.hang_ups:
                     self.hung_up += 1
                     raise OSError("a consumer that fails with messages in its hands")
                 number += 1
@@ -127,7 +128,7 @@ class Consumer:
             elif frame["type"] == "res" and frame["id"] in self.asked:
                 message_id = self.asked.pop(frame["id"])
                 if frame["ok"]:
-                    self.acked.add(message_id)
+                    self.acked[message_id] = time.monotonic()
                 else:
                     self.traffic.refusals[json.dumps(frame["error"])] += 1
 
@@ -135,7 +136,10 @@ class Consumer:
         message_id, content = message["messageId"], message["content"]
         self.pushes += 1
         if message_id in self.acked:
-            self.traffic.violations.append(f"{content} came again after its acknowledgement was answered")
+            late = time.monotonic() - self.acked[message_id]
+            self.traffic.violations.append(f"{content} came again, attempt {message['attempt']}, {late:.3f} s after"
+                                           f" its acknowledgement was answered, {time.monotonic() - self.began:.3f} s"
+                                           f" after the subscription, in {self.session}")
         if content in self.handled:
             self.again += 1
             if self.handled[content] != message_id:
@@ -146,9 +150,9 @@ class Consumer:
 
 
 class Traffic:
-    def __init__(self, send_url, take_url=None, senders=30, consumers=20, seed=0):
+    def __init__(self, send_url, take_url=None, senders=30, consumers=20, seed=0, hang_ups=0.002):
         self.send_url, self.take_url = send_url, take_url or send_url
-        self.rng = random.Random(seed)
+        self.rng, self.hang_ups = random.Random(seed), hang_ups
         self.enough = self.over = False
         self.violations, self.refusals = [], Counter()
         self.consumers = [Consumer(self, f"agent:crash-{i}:main") for i in range(consumers)]
