@@ -274,6 +274,11 @@ static void arrived(struct mail *m, struct mail_accept *a)
         mail_drive_hint(m, box);
         return;
     }
+    /* A pump may have read it between the commit and now, and it may have ended since. */
+    if (a->row.position <= box->cursor) {
+        mail_box_more(m, box, true);
+        return;
+    }
     /* From memory, when nothing of the session waits before it. */
     if (box->behind || box->rescan || box->pumping || box->queued || box->choked ||
         box->n_letters >= MAIL_WINDOW) {
