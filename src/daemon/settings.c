@@ -25,7 +25,7 @@ static const struct opt opts[] = {
     ROW(OPT_STR,  "store.url", store_url, "", .env = "DATABASE_URL", .flags = OPT_SECRET,
         .doc = "sqlite:PATH or postgres://...; empty: where PGHOST and the other variables of libpq lead, else chela.db in the state directory."),
     ROW(OPT_INT,  "store.pool", store_pool, "20", .min = 1, .max = 200,
-        .doc = "Connections to PostgreSQL, opened as they are needed."),
+        .doc = "Connections to PostgreSQL, opened as they are needed; one more stands by to hear of other processes."),
     ROW(OPT_MSEC, "store.wait", store_wait_ms, "5s", .min = 10, .max = 600000,
         .doc = "How long a request waits for a database that is away before it is answered 503."),
 

@@ -253,13 +253,19 @@ static bool lives_everywhere(CO int (*fn)(struct lives *l, struct err *e))
         } \
     } while (0)
 
-static CO int make(struct lives *l, const char *name, const char *key, struct agent_info *ret,
-                   struct err *e)
+static CO int make_in(struct lives *l, struct arena *a, const char *name, const char *key,
+                      struct agent_info *ret, struct err *e)
 {
     const struct agent_new in = { .name = str_of(name), .model = STR("p/m") };
 
     e->msg[0] = '\0';
-    return life_create(l->s.life, &in, str_of(key), DEADLINE_NONE, &l->a, ret, e);
+    return life_create(l->s.life, &in, str_of(key), DEADLINE_NONE, a, ret, e);
+}
+
+static CO int make(struct lives *l, const char *name, const char *key, struct agent_info *ret,
+                   struct err *e)
+{
+    return make_in(l, &l->a, name, key, ret, e);
 }
 
 /* Many at once. */
@@ -273,13 +279,15 @@ struct maker {
 static CO int maker_main(void *arg, struct err *e)
 {
     struct maker *m = arg;
+    struct arena a = { 0 }; /* its own: the store's thread writes into it */
     struct agent_info row;
 
-    m->r = make(m->l, m->name, m->key, &row, e);
+    m->r = make_in(m->l, &a, m->name, m->key, &row, e);
     if (m->r == 0) {
         fmt_z(m->id, sizeof(m->id), STR_FMT, STR_ARG(row.id));
         fmt_z(m->session, sizeof(m->session), STR_FMT, STR_ARG(row.session));
     }
+    arena_done(&a);
     return 0;
 }
 
