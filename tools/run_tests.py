@@ -138,7 +138,7 @@ def e2e(store, extra=(), times=1):
         passed, failed, text = 0, 0, ""
         for _ in range(times):
             more = count_pytest(run, f"e2e-{store}", timeout / times,
-                                ["tests/e2e", "-n", "2", f"--store={store}", *extra])
+                                ["tests/e2e", "-n", "3", f"--store={store}", *extra])
             passed, failed, text = passed + more[0], failed + more[1], more[2] if more[1] or not text else text
         return passed, failed, text
     return suite
