@@ -7,6 +7,7 @@ is 1 when chelad could not be run, or when a message that a server had accepted 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -97,6 +98,15 @@ def pids_of(server):
     return server.pids + Server("postgres", server.cluster.process, 0).pids
 
 
+def cpu_seconds(server):
+    """Of those that live: PostgreSQL's processes come and go."""
+    total = 0
+    for pid in pids_of(server):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            total += measure.cpu_seconds([pid])
+    return total
+
+
 def commits_of(server):
     """Transactions put on the disk as chelad counts them; None for the others."""
     if server.dialect != "chela":
@@ -115,13 +125,12 @@ def machine_ticks():
 
 def window(bench, site, kind, shape, args):
     server = site.start(kind)
-    pids = pids_of(server)
-    before, commits, ticks = measure.cpu_seconds(pids), commits_of(server), machine_ticks()
+    before, commits, ticks = cpu_seconds(server), commits_of(server), machine_ticks()
     seen = bench.run_load("messages", server=server.dialect, port=server.port, senders=shape[0],
                           mailboxes=shape[1], warmup=args.warmup, seconds=args.seconds,
                           payload=args.payload)
     busy, idle, steal = (b - a for a, b in zip(ticks, machine_ticks()))
-    spent = measure.cpu_seconds(pids_of(server)) - before  # connections may have been added
+    spent = cpu_seconds(server) - before  # connections may have been added
     others = busy / measure.TICKS - spent - seen["own_cpu_s"]
     seen.update(who=kind, cpu_us=spent * 1e6 / max(seen["sent"], 1),
                 own_us=seen["own_cpu_s"] * 1e6 / max(seen["sent"], 1),
