@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 #include "base/str.h"
-#include "cli/cmd_workflow_int.h"
+#include "cli/cmd_int.h"
 
 #define ONE_MESSAGE .words = "<id>", .min = 1, .max = 1
 
@@ -25,35 +25,18 @@ static const struct cli_flag ls_flags[] = {
 
 static CO int ls(struct cli *cli, const struct args *args, struct err *e)
 {
-    static const char *const columns[] = { ">POSITION", "MESSAGE",   "FROM",    "TO",
-                                           "STATUS",    ">ATTEMPTS", "CREATED", "CONTENT" };
+    static const struct column columns[] = {
+        { ">POSITION", "position" }, { "MESSAGE", "message_id" },
+        { "FROM", "from" },          { "TO", "to" },
+        { "STATUS", "status" },      { ">ATTEMPTS", "attempts" },
+        { "CREATED", "created_at" }, { "CONTENT", "content", .json = true },
+    };
     const char *path = "/api/v1/messages";
-    json_t *answer, *message;
-    struct table *table;
-    size_t i;
-    int r;
 
-    for (i = 0; i < LEN(ls_flags); i++)
+    for (size_t i = 0; i < LEN(ls_flags); i++)
         path = with_query(cli, path, ls_flags[i].name,
                           args_flag(&cmd_message_ls, args, ls_flags[i].name));
-    r = api_call(cli, HTTP_M_GET, path, (struct str){ 0 }, &answer, e);
-    if (r < 0)
-        return r;
-    if (cli->json)
-        return print_json(answer, e);
-    table = table_new(columns, LEN(columns));
-    json_array_foreach(json_object_get(answer, "messages"), i, message)
-    {
-        table_cell(table, "%s", cell(cli, message, "position"));
-        table_cell(table, "%s", cell(cli, message, "message_id"));
-        table_cell(table, "%s", cell(cli, message, "from"));
-        table_cell(table, "%s", cell(cli, message, "to"));
-        table_cell(table, "%s", cell(cli, message, "status"));
-        table_cell(table, "%s", cell(cli, message, "attempts"));
-        table_cell(table, "%s", cell(cli, message, "created_at"));
-        table_cell(table, "%s", value_text(cli, json_object_get(message, "content")));
-    }
-    return table_print(table, e);
+    return print_list(cli, path, "messages", columns, LEN(columns), e);
 }
 
 const struct cli_cmd cmd_message_ls = {

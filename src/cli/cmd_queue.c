@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/cmd_workflow_int.h"
+#include "cli/cmd_int.h"
 #include "cli/input.h"
 
 /* 0 is no limit. */

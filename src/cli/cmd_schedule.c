@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/cmd_workflow_int.h"
+#include "cli/cmd_int.h"
 #include "cli/input.h"
 
 #define ONE_SCHEDULE .words = "<name>", .min = 1, .max = 1

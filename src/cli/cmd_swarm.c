@@ -4,7 +4,7 @@
  */
 #include <stdio.h>
 
-#include "cli/cmd_workflow_int.h"
+#include "cli/cmd_int.h"
 
 /* --- status --- */
 

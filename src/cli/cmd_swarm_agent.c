@@ -6,7 +6,7 @@
  */
 #include <stdio.h>
 
-#include "cli/cmd_workflow_int.h"
+#include "cli/cmd_int.h"
 
 #define AGENTS "/api/v1/agents"
 
@@ -26,33 +26,20 @@ static const struct cli_flag agents_flags[] = {
 
 static CO int agents(struct cli *cli, const struct args *args, struct err *e)
 {
-    static const char *const columns[] = { "ID",    "NAME",      "STATUS", "SESSION",
-                                           "EVERY", "LAST BEAT", "HEALTH" };
+    static const struct column columns[] = {
+        { "ID", "id" },
+        { "NAME", "name" },
+        { "STATUS", "status" },
+        { "SESSION", "openclaw_session_key" },
+        { "EVERY", "heartbeat_interval" },
+        { "LAST BEAT", "last_heartbeat_at" },
+        { "HEALTH", "health" },
+    };
     const char *path = AGENTS;
-    struct table *table;
-    json_t *answer, *agent;
-    size_t i;
-    int r;
 
-    for (i = 0; i < LEN(agents_flags); i++)
+    for (size_t i = 0; i < LEN(agents_flags); i++)
         path = with_query(cli, path, agents_flags[i].name, args->flags[i]);
-    r = api_call(cli, HTTP_M_GET, path, (struct str){ 0 }, &answer, e);
-    if (r < 0)
-        return r;
-    if (cli->json)
-        return print_json(answer, e);
-    table = table_new(columns, LEN(columns));
-    json_array_foreach(json_object_get(answer, "agents"), i, agent)
-    {
-        table_cell(table, "%s", cell(cli, agent, "id"));
-        table_cell(table, "%s", cell(cli, agent, "name"));
-        table_cell(table, "%s", cell(cli, agent, "status"));
-        table_cell(table, "%s", cell(cli, agent, "openclaw_session_key"));
-        table_cell(table, "%s", cell(cli, agent, "heartbeat_interval"));
-        table_cell(table, "%s", cell(cli, agent, "last_heartbeat_at"));
-        table_cell(table, "%s", cell(cli, agent, "health"));
-    }
-    return table_print(table, e);
+    return print_list(cli, path, "agents", columns, LEN(columns), e);
 }
 
 const struct cli_cmd cmd_swarm_agents = {

@@ -5,7 +5,7 @@
  */
 #include <stdio.h>
 
-#include "cli/cmd_workflow_int.h"
+#include "cli/cmd_int.h"
 
 static const struct cli_flag command_flags[] = {
     { "from", "SESSION", "who asks: replies and notifications go to this session" },
@@ -105,35 +105,18 @@ static const struct cli_flag trackers_flags[] = {
 
 static CO int trackers(struct cli *cli, const struct args *args, struct err *e)
 {
-    static const char *const columns[] = { ">ISSUE", "STATE",  "AGENT", "STARTED",
-                                           "ENDED",  "PR URL", "ERROR" };
+    static const struct column columns[] = {
+        { ">ISSUE", "issue_number" }, { "STATE", "state" },        { "AGENT", "agent_id" },
+        { "STARTED", "started_at" },  { "ENDED", "completed_at" }, { "PR URL", "pr_url" },
+        { "ERROR", "error" },
+    };
     bool active = args_flag(&cmd_swarm_trackers, args, "active") != NULL;
     const char *path = "/api/v1/trackers";
-    json_t *answer, *t;
-    struct table *table;
-    size_t i;
-    int r;
 
     path = with_query(cli, path, "active", active ? "true" : NULL);
     path = with_query(cli, path, "state", args_flag(&cmd_swarm_trackers, args, "only"));
     path = with_query(cli, path, "limit", args_flag(&cmd_swarm_trackers, args, "limit"));
-    r = api_call(cli, HTTP_M_GET, path, (struct str){ 0 }, &answer, e);
-    if (r < 0)
-        return r;
-    if (cli->json)
-        return print_json(answer, e);
-    table = table_new(columns, LEN(columns));
-    json_array_foreach(json_object_get(answer, "trackers"), i, t)
-    {
-        table_cell(table, "%s", cell(cli, t, "issue_number"));
-        table_cell(table, "%s", cell(cli, t, "state"));
-        table_cell(table, "%s", cell(cli, t, "agent_id"));
-        table_cell(table, "%s", cell(cli, t, "started_at"));
-        table_cell(table, "%s", cell(cli, t, "completed_at"));
-        table_cell(table, "%s", cell(cli, t, "pr_url"));
-        table_cell(table, "%s", cell(cli, t, "error"));
-    }
-    return table_print(table, e);
+    return print_list(cli, path, "trackers", columns, LEN(columns), e);
 }
 
 const struct cli_cmd cmd_swarm_trackers = {

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "base/paths.h"
-#include "cli/cmd_workflow_int.h"
+#include "cli/cmd_int.h"
 #include "cli/json5.h"
 
 #define ASK_MS     10000

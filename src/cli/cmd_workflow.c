@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/cmd_workflow_int.h"
+#include "cli/cmd_int.h"
 #include "net/url.h"
 
 enum { CELL_MAX = 60, JSON_DEPTH = 600 };

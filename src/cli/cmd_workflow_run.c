@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/time.h"
-#include "cli/cmd_workflow_int.h"
+#include "cli/cmd_int.h"
 #include "cli/input.h"
 
 enum { ROUND_MS = 20000, INPUT_MAX = 16 * 1024 * 1024 };

@@ -72,6 +72,7 @@ int oc_new(struct loop *loop, const struct oc_conf *conf, struct oc_client **ret
         oc_free(c);
         return r;
     }
+    c->shown = arena_printf(&c->texts, "%.*s", (int)strcspn(c->conf.url, "?"), c->conf.url);
     c->conf.token = some(conf->token, &c->texts);
     c->conf.identity_path = some(conf->identity_path, &c->texts);
     c->conf.display_name = some(conf->display_name, &c->texts);
@@ -188,7 +189,7 @@ static void connected(struct oc_client *c, struct ws *ws)
     oc_breaker_met(&c->breaker);
     metric_add(&oc_m_connects, 0, 1);
     metric_set(&oc_m_connected, 0, 1);
-    log_info("connected to the OpenClaw gateway", "url", LOG_STR(c->conf.url), "version",
+    log_info("connected to the OpenClaw gateway", "url", LOG_STR(c->shown), "version",
              LOG_STR(c->peer.version), "protocol", LOG_INT(c->peer.protocol));
     oc_state_set(c, OC_CONNECTED);
 }
@@ -260,7 +261,7 @@ static void failed(struct oc_client *c, const struct tide *tide, const struct er
     if (tide->end == OC_END_STARTING || tide->end == OC_END_AGAIN)
         log_debug("the OpenClaw gateway asks for another try", "why", LOG_STR(why->msg));
     else if (!told) /* the same again is no news */
-        log_warn("no connection to the OpenClaw gateway", "url", LOG_STR(c->conf.url), "why",
+        log_warn("no connection to the OpenClaw gateway", "url", LOG_STR(c->shown), "why",
                  LOG_STR(why->msg));
     metric_add(&oc_m_connects, 1, 1);
     if (tide->end == OC_END_REFUSED)

@@ -465,6 +465,7 @@ TEST(a_url_is_judged_and_http_becomes_ws)
         { "http://host:1/path", "ws://host:1/path" },
         { "https://host/", "wss://host/" },
         { "wss://host", "wss://host" },
+        { "ws://host/?token=hush", "ws://host/?token=hush" },
         { "postgres://host/", NULL },
         { "127.0.0.1:18789", NULL },
         { "ws://user:pw@host/", NULL },
@@ -480,6 +481,7 @@ TEST(a_url_is_judged_and_http_becomes_ws)
         CHECK_INT(r, rows[i].want ? 0 : -ERR_INVALID);
         if (r == 0) {
             CHECK_STR(c->conf.url, rows[i].want);
+            CHECK(!strchr(c->shown, '?')); /* what may be secret is in no log */
             oc_free(c);
         }
     }

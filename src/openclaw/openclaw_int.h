@@ -185,6 +185,7 @@ struct oc_client {
     struct loop *loop;
     struct arena texts;
     struct oc_conf conf; /* its texts are in there */
+    const char *shown;   /* the URL without its query, for logs and status */
     struct oc_pace pace;
     struct fiber *tender;
     bool stopping;

@@ -136,7 +136,7 @@ void oc_status(const struct oc_client *c, struct oc_status *ret)
         .state = c->state,
         .configured = true,
         .breaker_open = c->breaker.open && now < c->breaker.until_ms,
-        .url = c->conf.url,
+        .url = c->shown,
         .last_error = c->last_error[0] ? c->last_error : NULL,
         .version = c->met ? c->peer.version : NULL,
         .protocol = c->met ? c->peer.protocol : 0,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* cli/cmd_workflow_int.h — what the commands about workflows, queues and schedules share. */
+/* cli/cmd_int.h — what commands share: paths, request bodies, cells, lists. */
 #pragma once
 
 #include "cli/cli.h"
@@ -30,3 +30,12 @@ const char *value_text(struct cli *cli, const json_t *value);
 
 /* A member for a cell, control characters made harmless. */
 const char *cell(struct cli *cli, const json_t *object, const char *key);
+
+/* A list as a table: a row for each object of the array `member` in the answer to GET path, or with
+ * --json the answer as it is. */
+struct column {
+    const char *title, *key; /* title: as table_new() takes it */
+    bool json;               /* show the value as JSON text */
+};
+CO int print_list(struct cli *cli, const char *path, const char *member,
+                  const struct column *columns, size_t n, struct err *e) MUST_CHECK;
