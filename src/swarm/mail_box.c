@@ -200,7 +200,7 @@ void mail_box_ended(struct mail *m, struct str session, struct str workflow, int
         return;
     if (was_due && box->pending > 0)
         box->pending--;
-    if (box->pumping || box->driving)
+    if (box->pumping) /* each round forgets them: without one they would gather */
         note_ended(box, position);
     if (box->behind || box->rescan)
         mail_box_kick(m, box); /* there is room again */
