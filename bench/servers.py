@@ -158,7 +158,7 @@ class Bench:
         ready, ready_child = os.pipe()
         begin = time.perf_counter()
         process = self.spawn([program, "--state", state, "--ready-fd", str(ready_child),
-                              "--gateway.port=0", *options],
+                              "--gateway.port=0", "--hub.http_port=0", "--hub.ws_port=0", *options],
                              log="chelad.log", env=env, pass_fds=[ready_child])
         os.close(ready_child)
         with os.fdopen(ready) as lines:

@@ -17,7 +17,9 @@ MAY = {
     "bridge": {"base", "net", "store", "durable", "bridge"},
     "openclaw": {"base", "net", "openclaw"},
     "swarm": {"base", "net", "store", "durable", "openclaw", "swarm"},
-    "daemon": {"base", "net", "store", "durable", "bridge", "openclaw", "swarm", "daemon"},
+    "machine": {"base", "net", "machine"},
+    "hub": {"base", "net", "store", "durable", "machine", "hub"},
+    "daemon": {"base", "net", "store", "durable", "bridge", "openclaw", "swarm", "machine", "hub", "daemon"},
     "cli": {"base", "net", "cli"},
     "agent": {"base", "net", "agent"},
     "libchela": {"base", "net", "store", "durable", "bridge", "libchela", "chela"},
@@ -39,6 +41,7 @@ LIBRARY = {
     "sqlite3.h": ["store/store_sqlite", "store/sqlite", "store/store_copy"],
     "libpq-fe.h": ["store/store_pg", "store/pg"],
     "libsmartcols": ["cli/table"],
+    "seccomp.h": ["machine/sandbox"],
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]')
 

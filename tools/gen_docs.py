@@ -42,7 +42,7 @@ def served():
     clean = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "ASAN_OPTIONS")}
     with tempfile.TemporaryDirectory() as state:
         read, write = os.pipe()
-        daemon = subprocess.Popen([BIN / "chelad", "--state", state, "--gateway.port=0", f"--ready-fd={write}",
+        daemon = subprocess.Popen([BIN / "chelad", "--state", state, "--gateway.port=0", "--hub.http_port=0", "--hub.ws_port=0", f"--ready-fd={write}",
                                    "--log.level=error"], pass_fds=(write,), env=clean)
         os.close(write)
         try:

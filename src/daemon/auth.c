@@ -234,7 +234,7 @@ static bool origin_allowed(struct str origin, void *arg)
     const struct auth *a = arg;
     struct str rest = origin;
 
-    if (in_list(origin, a->settings->origins))
+    if (in_list(origin, a->settings->origins) || (a->origins && in_list(origin, a->origins)))
         return true;
     if (str_starts(rest, STR("http://")))
         rest = (struct str){ rest.p + 7, rest.n - 7 };

@@ -18,7 +18,8 @@ struct auth {
     const struct keys *keys;
     const char *admin_token; /* of the state directory */
     const char *bind_host;
-    bool always; /* a token, on loopback too */
+    const char *origins; /* more web pages that may call; NULL: none */
+    bool always;         /* a token, on loopback too */
 };
 
 /* Does every caller need a token now? */

@@ -8,6 +8,7 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -166,6 +167,26 @@ static int make_swarm(struct daemon *d, struct err *e)
     return swarm_new(&conf, &d->swarm, e);
 }
 
+static int make_hub(struct daemon *d, struct err *e)
+{
+    struct hub_conf conf = {
+        .loop = d->loop,
+        .store = d->store,
+        .engine = d->workflows.engine,
+        .client = d->client,
+        .settings = &d->settings->hub,
+        .state_dir = d->opt.dir->path,
+        .instance = d->opt.dir->instance,
+        .ops = { .authenticate = who_sent, .arg = d },
+    };
+
+    d->program = realpath("/proc/self/exe", NULL);
+    if (!d->program)
+        return err_sys(e, "where is chelad itself: /proc/self/exe");
+    conf.program = d->program;
+    return hub_new(&conf, &d->hub, e);
+}
+
 static CO int start_rooms(struct daemon *d, struct err *e)
 {
     int r;
@@ -190,9 +211,13 @@ static CO int start_rooms(struct daemon *d, struct err *e)
     if (r == 0)
         r = make_swarm(d, e);
     if (r == 0)
+        r = make_hub(d, e);
+    if (r == 0)
         r = workflows_run(&d->workflows, e);
     if (r == 0)
         r = swarm_start(d->swarm, e);
+    if (r == 0)
+        r = hub_start(d->hub, e);
     return r;
 }
 
@@ -270,8 +295,12 @@ static int serve(struct daemon *d, struct err *e)
         return err_wrap(e, "listen");
     fmt_z(d->gateway, sizeof(d->gateway), strchr(d->settings->host, ':') ? "[%s]:%u" : "%s:%u",
           d->settings->host, port);
-    return workflows_serve(&d->workflows, d->loop, &d->auth, &d->settings->durable,
-                           &d->settings->limits, e);
+    r = workflows_serve(&d->workflows, d->loop, &d->auth, &d->settings->durable,
+                        &d->settings->limits, e);
+    if (r == 0)
+        r = hub_ports_serve(&d->hub_ports, d->loop, d->hub, &d->auth, d->settings, d->opt.dir->path,
+                            d->tls, e);
+    return r;
 }
 
 static int say_ready(struct daemon *d, struct err *e)
@@ -281,8 +310,9 @@ static int say_ready(struct daemon *d, struct err *e)
     const char *admin = d->workflows.address;
     int r;
 
-    log_info("ready", "version", LOG_STR(CHELA_VERSION), "gateway", LOG_STR(d->gateway), "tls",
-             LOG_BOOL(d->tls != NULL), "store", LOG_STR(store_kind(d->store)), "state",
+    log_info("ready", "version", LOG_STR(CHELA_VERSION), "gateway", LOG_STR(d->gateway), "hub",
+             LOG_STR(d->hub_ports.http_address), "agents", LOG_STR(d->hub_ports.agents_address),
+             "tls", LOG_BOOL(d->tls != NULL), "store", LOG_STR(store_kind(d->store)), "state",
              LOG_STR(d->opt.dir->path));
     sd_notify_send("READY=1");
     buf_init(&line, 16 * KIB);
@@ -290,9 +320,11 @@ static int say_ready(struct daemon *d, struct err *e)
         return 0;
     r = buf_printf(&line, e,
                    "{\"ready\":true,\"version\":\"%s\",\"pid\":%ld,"
-                   "\"listeners\":{\"gateway\":\"%s\"%s%s%s},\"socket\":",
-                   CHELA_VERSION, (long)getpid(), d->gateway, *admin ? ",\"dbos_admin\":\"" : "",
-                   admin, *admin ? "\"" : "");
+                   "\"listeners\":{\"gateway\":\"%s\",\"hub\":\"%s\",\"agents\":\"%s\"%s%s%s},"
+                   "\"socket\":",
+                   CHELA_VERSION, (long)getpid(), d->gateway, d->hub_ports.http_address,
+                   d->hub_ports.agents_address, *admin ? ",\"dbos_admin\":\"" : "", admin,
+                   *admin ? "\"" : "");
     if (r == 0)
         r = json_write_str(&line, str_of(d->opt.dir->socket), e);
     if (r == 0)
@@ -353,11 +385,14 @@ static CO void stop(struct daemon *d)
     sd_notify_send("STOPPING=1");
     if (d->swarm)
         swarm_stop(d->swarm);
+    if (d->hub)
+        hub_stop(d->hub);
     if (fiber_spawn(d->loop, "stop workflows", stop_workflows, d, &workflows, &e) < 0)
         (void)stop_workflows(d, &e); /* it always returns 0 */
     if (d->server &&
         http_server_shutdown(d->server, now_ms() + (uint64_t)d->settings->shutdown_ms, &e) < 0)
         log_warn("requests were cut off", "error", LOG_ERR(&e));
+    hub_ports_stop(&d->hub_ports, now_ms() + (uint64_t)d->settings->shutdown_ms);
     if (workflows)
         (void)fiber_join(workflows, &e); /* the same */
     await_sockets();
@@ -367,12 +402,15 @@ static CO void stop(struct daemon *d)
         bridge_stop(d->bridge);
     http_server_free(d->server);
     workflows_done(&d->workflows);
+    hub_ports_done(&d->hub_ports);
+    hub_free(d->hub);
     swarm_free(d->swarm);
     bridge_free(d->bridge);
     keys_free(d->keys);
     http_client_free(d->client);
     tls_context_free(d->tls);
     unlink(d->opt.dir->socket);
+    free(d->program);
 }
 
 static CO int live(void *arg, struct err *e)
@@ -451,6 +489,7 @@ static void register_metrics(void)
     metric_register(durable_metrics, durable_metrics_len);
     metric_register(swarm_metrics, swarm_metrics_len);
     metric_register(oc_metrics, oc_metrics_len);
+    metric_register(hub_metrics, hub_metrics_len);
 }
 
 int daemon_run(const struct daemon_options *opt, struct err *e)

@@ -8,6 +8,7 @@
 #include "base/conf.h"
 #include "bridge/bridge.h"
 #include "daemon/auth.h"
+#include "daemon/hub_ports.h"
 #include "daemon/settings.h"
 #include "daemon/state_dir.h"
 #include "daemon/workflows.h"
@@ -36,6 +37,8 @@ struct daemon {
     struct bridge *bridge;
     struct workflows workflows;
     struct swarm *swarm;
+    struct hub *hub;
+    struct hub_ports hub_ports;
     struct http_dialect dialect; /* of the gateway's own routes and of unknown paths */
     struct http_table tables[BRIDGE_TABLES + DURABLE_TABLES + SWARM_TABLES + 3];
     const struct http_table *table_list[BRIDGE_TABLES + DURABLE_TABLES + SWARM_TABLES + 3];
@@ -44,6 +47,7 @@ struct daemon {
     struct fiber *flow; /* the fiber that is this daemon's life */
     struct fiber_group *chores;
     unsigned char master_key[SECRET_KEY];
+    char *program;    /* chelad itself, absolute */
     char gateway[96]; /* "127.0.0.1:18789" */
     uint64_t started_ms;
     bool stopping;

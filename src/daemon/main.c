@@ -10,6 +10,8 @@
 #include "base/log.h"
 #include "base/paths.h"
 #include "daemon/daemon.h"
+#include "machine/egress.h"
+#include "machine/shim.h"
 
 extern char **environ;
 
@@ -150,6 +152,10 @@ int main(int argc, char **argv)
     int r;
 
     (void)setrlimit(RLIMIT_CORE, &no_core); /* a core file would hold keys */
+    if (argc == 3 && strcmp(argv[1], "--shim") == 0)
+        return shim_main(argv[2]);
+    if (argc == 3 && strcmp(argv[1], "--relay") == 0)
+        return relay_main(argv[2]);
     r = settings_new(&settings, &conf, &e);
     if (r < 0) {
         fprintf(stderr, "chelad: %s\n", e.msg);

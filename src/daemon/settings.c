@@ -95,6 +95,7 @@ int settings_new(struct settings *into, struct conf **ret, struct err *e)
         { .opts = bridge_opts, .n = bridge_opts_len, .base = offsetof(struct settings, bridge) },
         { .opts = durable_opts, .n = durable_opts_len, .base = offsetof(struct settings, durable) },
         { .opts = swarm_opts, .n = swarm_opts_len, .base = offsetof(struct settings, swarm) },
+        { .opts = hub_opts, .n = hub_opts_len, .base = offsetof(struct settings, hub) },
     };
 
     return conf_new(tables, LEN(tables), into, ret, e);

@@ -8,6 +8,7 @@
 #include "base/conf.h"
 #include "bridge/bridge.h"
 #include "durable/durable.h"
+#include "hub/hub.h"
 #include "net/http_server.h"
 #include "swarm/swarm.h"
 
@@ -30,6 +31,7 @@ struct settings {
     struct bridge_conf bridge;
     struct durable_settings durable;
     struct swarm_settings swarm;
+    struct hub_settings hub;
 };
 
 /* A conf over all tables, filling *into, which must outlive it. */

@@ -176,6 +176,7 @@ static int metrics(struct http_req *req, struct err *e)
 
     bridge_gauges(d->bridge);
     swarm_gauges(d->swarm);
+    hub_gauges(d->hub);
     buf_init(&text, 1 * MIB);
     r = metric_print(&text, e);
     if (r == 0)

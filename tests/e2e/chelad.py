@@ -62,6 +62,9 @@ class Daemon:
         if not any(flag.startswith("--gateway.port") for flag in self.flags):
             if "PORT" not in self.env and "GATEWAY_PORT" not in self.env:
                 command.append("--gateway.port=0")
+        for port, variable in (("--hub.http_port", "HTTP_PORT"), ("--hub.ws_port", "WS_PORT")):
+            if not any(flag.startswith(port) for flag in self.flags) and variable not in self.env:
+                command.append(f"{port}=0")
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 command + list(self.flags), env=self.env, stdin=subprocess.DEVNULL, stdout=log,

@@ -1,0 +1,3 @@
+/* SPDX-License-Identifier: MIT */
+/* machine/egress.c — see egress.h. */
+#include "machine/egress.h"

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: MIT */
+/* machine/multipass.c — not built yet. */
+#include "machine/machine.h"
+
+static CO int probe(const struct machine_host *host, struct err *e)
+{
+    return err_set(e, ERR_UNAVAILABLE, "machines of this kind are not built yet");
+}
+
+const struct machine_driver machine_multipass = { .name = "multipass", .probe = probe };
