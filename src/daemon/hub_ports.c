@@ -25,6 +25,18 @@ static bool no_origin(struct str origin, void *arg)
     return false;
 }
 
+/* A sandbox is behind the socket of this port: only a token makes an operator here. */
+static int token_only(struct http_req *req, const struct stream_addr *peer, void *arg,
+                      struct http_identity *ret, struct err *e)
+{
+    const struct auth *a = arg;
+    struct str value = http_header_get(req, "authorization");
+
+    if (value.n <= 7 || !str_eq_nocase((struct str){ value.p, 7 }, STR("Bearer ")))
+        return err_set(e, ERR_UNAUTHORIZED, "Unauthorized");
+    return auth_token(a, str_trim((struct str){ value.p + 7, value.n - 7 }), req->arena, ret, e);
+}
+
 static int listen_both(struct http_server *server, const char *path, const char *host,
                        long long number, struct tls_context *tls, char address[96],
                        unsigned short *ret_port, struct err *e)
@@ -63,6 +75,7 @@ static int make(struct hub_ports *p, struct loop *loop, struct hub *hub,
     struct http_server_ops agents = ops;
     int r;
 
+    agents.authenticate = token_only;
     agents.host_allowed = any_host;
     agents.origin_allowed = no_origin;
     p->agent_limits = settings->limits;
