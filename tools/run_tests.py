@@ -21,6 +21,7 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+UNSTEADY_MAX = 3  # of a suite; more failures than that are no accident. The crash suites have no second try.
 PYTEST = ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rf"]
 
 
@@ -88,7 +89,7 @@ def count_meson(run, name, timeout, extra, env=None):
     return passed, failed, text
 
 
-def count_pytest(run, name, timeout, extra, env=None):
+def count_pytest(run, name, timeout, extra, env=None, again=True):
     junit = run.logs / f"{name}.xml"
     status, text = run.command(name, [*PYTEST, f"--junitxml={junit}", *extra], timeout, env)
     last = re.findall(r"(\d+) (passed|failed|error|skipped)", text.splitlines()[-1] if text else "")
@@ -96,7 +97,27 @@ def count_pytest(run, name, timeout, extra, env=None):
     failed = number.get("failed", 0) + number.get("error", 0)
     for line in re.findall(r"^SKIPPED.*$", text, re.M):
         print("    " + line)
-    return number.get("passed", 0), failed or (1 if status else 0), text
+    passed, failed = number.get("passed", 0), failed or (1 if status else 0)
+    if again and 0 < failed <= UNSTEADY_MAX:
+        steady = unsteady(run, name, timeout, text, extra, env)
+        passed, failed = passed + steady, failed - steady
+    return passed, failed, text
+
+
+def unsteady(run, name, timeout, text, extra, env):
+    """Run the few that failed once more, alone: those that pass now are named, and how many there were returned.
+
+    A test that fails beside its neighbours on a busy machine and passes by itself says more about the machine than
+    about chela, but it is a fault of the test all the same: CONTRIBUTING.md says what to do with it."""
+    names = re.findall(r"^(?:FAILED|ERROR) (\S+?\.py::.+?)(?:@[\w.]+)?(?: - .*)?$", text, re.M)
+    options = [word for word in extra if word.startswith("--store=")]
+    good = 0
+    for one in names:
+        status, more = run.command(f"{name}-again", [*PYTEST, one, *options], timeout, env)
+        if status == 0 and re.search(r"\b1 passed", more):
+            print(f"    UNSTEADY {one}: failed beside the others, passed alone")
+            good += 1
+    return good
 
 
 def count_status(run, name, timeout, command, env=None):
@@ -171,8 +192,12 @@ def npm_suite(name, sets, extra, what):
 def crash(store, kills, extra=()):
     def suite(run, timeout):
         return count_pytest(run, f"crash-{store}", timeout,
-                            ["tests/crash", "-s", f"--store={store}", f"--kills={kills}", *extra])
+                            ["tests/crash", "-s", f"--store={store}", f"--kills={kills}", *extra], again=False)
     return suite
+
+
+def count_machines(run, timeout):
+    return count_pytest(run, "machines", timeout, ["tests/machines", "-n", "2", "--dist", "loadgroup"])
 
 
 def order_suite(run, timeout):
@@ -202,6 +227,7 @@ SUITES = [
     Suite("openclaw", 5, npm_suite("openclaw", {"CHELA_NPM": "dbos", "CHELA_OPENCLAW": "openclaw"}, ["-n", "2"],
                                    "OpenClaw's releases"),
           "OpenClaw gateways from npm, two releases, with channels and models that are scripted", waits=True),
+    Suite("machines", 4, count_machines, "chela-agent, sandboxes and virtual machines, for real", waits=True),
     Suite("crash-sqlite", 5, crash("sqlite", 40), "SIGKILL at every write and 40 times at random", waits=True),
     Suite("crash-postgres", 5, crash("postgres", 40), "the same on PostgreSQL, two engines, a server that is restarted",
           waits=True),
