@@ -61,6 +61,7 @@ struct ws_connect {
     const char *url;
     const char *const *headers;
     const char *subprotocol;
+    const char *unix_socket; /* connect there instead of to the URL's host; NULL: no */
     struct tls_context *tls; /* for wss; NULL: system CAs */
     uint64_t deadline_ms;
 };

@@ -164,7 +164,8 @@ CO static int open_it(struct loop *loop, const struct ws_connect *c, const struc
     r = choose_tls(c, u, &own, &tls, e);
     if (r < 0)
         return r;
-    r = stream_connect(loop, host, u->port, tls, c->deadline_ms, &s, e);
+    r = c->unix_socket ? stream_connect_unix(loop, c->unix_socket, &s, e)
+                       : stream_connect(loop, host, u->port, tls, c->deadline_ms, &s, e);
     if (r < 0)
         return r;
     stream_rebind(s, wake, fiber_self());
