@@ -37,6 +37,7 @@ struct agent_conf {
     char *state_dir; /* spool and audit log; default /var/lib/vm-agent, else ~/.vm-agent */
     char *audit_path;
     char *work_dir;             /* of tasks that name no cwd; default: the agent's own */
+    char *root;                 /* file:* and git:* stay below it; NULL: no such bound */
     json_t *env;                /* over the agent's own for tasks; object or NULL */
     struct agent_relay *relays; /* see relay.c */
     size_t n_relays;
@@ -60,6 +61,7 @@ struct loop *agent_loop(const struct agent *a);
 int agent_say(struct agent *a, const char *to, const char *type, json_t *payload, struct err *e)
     MUST_CHECK;
 bool agent_connected(const struct agent *a);
+struct audit_log *agent_audit(const struct agent *a); /* NULL: there is none */
 
 /* --- health.c --- */
 struct health;
@@ -74,6 +76,8 @@ CO int health_report(struct health *h, unsigned active_tasks, json_t **ret, stru
 struct audit_log;
 int audit_log_open(const char *path, struct audit_log **ret, struct err *e) MUST_CHECK;
 void audit_log_close(struct audit_log *l);
+/* One line: event "task.received" (response NULL), "task.finished", "shell.opened",
+ * "shell.closed". Nothing of env but its names; credentials in URLs are masked. l NULL is fine. */
 void audit_task(struct audit_log *l, const char *event, const char *agent, const char *from,
                 const json_t *payload, const json_t *response);
 
@@ -81,6 +85,7 @@ void audit_task(struct audit_log *l, const char *event, const char *agent, const
 struct shells;
 struct shells *shells_new(struct agent *a);
 void shells_message(struct shells *s, const json_t *payload); /* open, data, resize, close */
+void shells_lost(struct shells *s); /* the link is gone, and those who typed: hang up on all */
 CO void shells_free(struct shells *s);                        /* ends them */
 
 /* --- relay.c --- */

@@ -20,12 +20,13 @@ struct task {
     const char *from;      /* who sent it */
     struct arena *arena;   /* of the task */
     bool canceled;         /* by a `cancel`: the error text says so */
+    const char *error;     /* in the arena: the text of a failure where err.msg is too short */
     struct live *live;     /* its live output, see live.h; may be NULL */
 };
 
 /*
  * A type's work: 0 and *ret_result (a new reference) for {success:true, result}; an error's text is
- * `error`, and *ret_result may still hold what there was ({stdout, stderr, exitCode, signal,
+ * task.error when that is set, else err.msg, and *ret_result may still hold what there was ({stdout, stderr, exitCode, signal,
  * timedOut, truncated}). Cancelling the fiber ends it: processes are ended by their group.
  */
 struct task_type {
@@ -35,6 +36,12 @@ struct task_type {
 };
 extern const struct task_type task_types[]; /* types.c */
 extern const size_t task_types_len;
+
+/* Do what payload.type says, by the table; "Unknown task type: <type>" when it has no such row. */
+CO int task_work(struct task *t, json_t **ret_result, struct err *e) MUST_CHECK;
+
+/* Fail with a text of any length (up to 64 KiB; UTF-8): sets task.error and *e, returns -code. */
+int task_fail(struct task *t, enum err_code code, struct err *e, const char *fmt, ...) PRINTF(4, 5);
 
 /* Members of the payload; wrong types are ERR_INVALID with the member's name. */
 int task_text(const struct task *t, const char *key, bool needed, const char **ret, struct err *e)
@@ -49,7 +56,7 @@ struct run_spec {
     const char *command;     /* for /bin/sh -c; or */
     const char *const *argv; /* NULL-terminated */
     const char *shown;       /* in error texts; NULL: the command, or argv with blanks */
-    const char *cwd;         /* NULL: the agent's */
+    const char *cwd;         /* NULL: conf.work_dir */
     const json_t *env;       /* object of texts over the agent's own, or NULL */
     long long timeout_ms;    /* 0: tasks.defaultTimeout */
     size_t limit;            /* bytes of each stream */
