@@ -3,7 +3,10 @@
  * hub/audit.h — <state>/audit.log: one JSON line for each thing that was done, append-only and
  * hash-chained: each line ends with "hash", the SHA-256 (hex) of the hash of the line before it
  * (64 zeros for the first) followed by the line's bytes up to `,"hash"`. The log is rotated at
- * hub.audit_max; the chain goes on in the next file. `chela audit verify` reads it back.
+ * hub.audit_max; the first line of the next file, "audit.continued", says in "previous" where the
+ * chain was. A line that a crash has cut off is followed by "audit.torn" with its "bytes" and, as
+ * "previous", the hash of the line before it; "audit.missed" says how many could not be written.
+ * `chela audit verify` reads it back.
  *
  * Lines are queued here (bounded; past the bound the caller waits) and written by a thread
  * in batches; an audited act is not acknowledged to its caller before audit_flush().
@@ -37,3 +40,7 @@ void audit(struct hub *h, const struct audit_line *line);
 
 /* Wait until all that was added has been written to the file (not fsynced). */
 CO void audit_flush(struct hub *h);
+
+/* GET and POST /admin/audit; room: struct audit. */
+extern const struct http_route audit_routes[];
+extern const size_t audit_routes_len;

@@ -139,6 +139,7 @@ void hub_tables(struct hub *h, struct http_table out[HUB_TABLES])
         { "/", &dialect_hub, task_routes, task_routes_len, h->tasks },
         { "/", &dialect_hub, fleet_routes, fleet_routes_len, h->fleet },
         { "/", &dialect_hub, event_routes, event_routes_len, h->events },
+        { "/", &dialect_hub, audit_routes, audit_routes_len, h->audit },
     };
 
     _Static_assert(LEN(tables) == HUB_TABLES, "count them");
