@@ -168,7 +168,7 @@ class Bench:
             process.wait()
             log = (self.dir / "chelad.log").read_text(errors="replace")[-2000:]
             raise Unavailable(f"chelad ended with status {process.returncode}:\n{log}")
-        told = json.loads(line)
+        self.told = told = json.loads(line)
         server = Server("chelad", process, int(told["listeners"]["gateway"].rpartition(":")[2]))
         server.ready_ms = took_ms
         return self.keep(server)
