@@ -15,6 +15,11 @@
  * `sent` task again; to one of the original protocol a task whose outcome is unknown is not sent
  * again, unless the task says retry: true: after the lease it ends as `lost`. A canceled or late
  * task is told so (message `cancel`).
+ *
+ * Before a task's frame is given to a socket the row says `sent`, so that after a crash no row says
+ * less than what has happened. It costs nothing: when the agent is connected at acceptance, the row
+ * is born so; what waits for an agent is marked in one write when it connects. The state shown is
+ * that of the memory, which knows better whether it was really sent.
  */
 #pragma once
 
@@ -64,12 +69,21 @@ json_t *task_current(struct tasks *t, struct str agent);
 size_t task_current_count(struct tasks *t, struct str agent);
 size_t tasks_active(const struct tasks *t);
 
+/*
+ * An agent is about to be connected: before its first task_flush(). Writes of those that wait for
+ * it that they may have been sent, before any is, and where several daemons share a database finds
+ * what the others have for it. Free on SQLite when nothing waits.
+ */
+CO int task_prepare(struct tasks *t, struct str agent, struct err *e) MUST_CHECK;
+
 /* --- called by link, on the loop's thread; none of them waits --- */
 
-/* An agent has connected: send what waits whose order is less than `before` (INT64_MAX: all), in
- * order. */
+/* An agent has connected: send what waits whose order is less than `before` (INT64_MAX: all, and
+ * from now on what comes is sent at once), in order. */
 void task_flush(struct tasks *t, struct str agent, int64_t before);
 void task_gone(struct tasks *t, struct str agent); /* its socket is gone: leases begin */
+/* Its socket has room again, or it is not drained any more: go on sending. */
+void task_resume(struct tasks *t, struct str agent);
 /* A `response` of it with a payload object. Decides whether it counts (unknown and double ones do
  * not), writes it, then tells the agent {type:"ack", payload:{taskId}}. */
 void task_response(struct tasks *t, struct str agent, const json_t *payload);
@@ -78,7 +92,6 @@ void task_response(struct tasks *t, struct str agent, const json_t *payload);
 bool task_status(struct tasks *t, struct str agent, const json_t *payload);
 /* `log` with taskId, stream, offset and data: live output. True when it was. */
 bool task_output(struct tasks *t, struct str agent, const json_t *payload);
-void task_tick(struct tasks *t); /* every second: time-outs, leases, expiry */
 /* The agent has been deregistered: what waits or runs ends as failed. */
 CO int task_forget_agent(struct tasks *t, struct str agent, struct err *e) MUST_CHECK;
 

@@ -27,7 +27,10 @@ CREATE TABLE hub_tasks (
     response TEXT,                               -- the agent's payload
     reason TEXT,                                 -- why it ended without one
     timeout_ms INTEGER NOT NULL,
+    retry INTEGER NOT NULL DEFAULT 0,            -- may be run again when its outcome is unknown
     attempts INTEGER NOT NULL DEFAULT 0,         -- times handed to the agent
+    cancel TEXT,                                 -- why it was asked to end
+    owner TEXT,                                  -- the executor that sent it and watches over it
     created_at INTEGER NOT NULL,
     sent_at INTEGER,
     started_at INTEGER,
