@@ -69,6 +69,32 @@ void sha256(const void *p, size_t n, unsigned char out[SECRET_KEY])
     must(EVP_Digest(p, n, out, NULL, md_sha256, NULL), "sha256");
 }
 
+struct sha256_sum {
+    EVP_MD_CTX *ctx;
+};
+
+struct sha256_sum *sha256_new(void)
+{
+    struct sha256_sum *s = xcalloc(1, sizeof(*s));
+
+    pthread_once(&fetched, fetch);
+    s->ctx = EVP_MD_CTX_new();
+    must(s->ctx && EVP_DigestInit_ex2(s->ctx, md_sha256, NULL), "sha256");
+    return s;
+}
+
+void sha256_add(struct sha256_sum *s, const void *p, size_t n)
+{
+    must(EVP_DigestUpdate(s->ctx, p, n), "sha256");
+}
+
+void sha256_end(struct sha256_sum *s, unsigned char out[SECRET_KEY])
+{
+    must(EVP_DigestFinal_ex(s->ctx, out, NULL), "sha256");
+    EVP_MD_CTX_free(s->ctx);
+    free(s);
+}
+
 void sha1(const void *p, size_t n, unsigned char out[20])
 {
     must(EVP_Digest(p, n, out, NULL, EVP_sha1(), NULL), "sha1");

@@ -21,6 +21,12 @@ bool secret_eq(struct str a, struct str b);
 void sha256(const void *p, size_t n, unsigned char out[SECRET_KEY]);
 void sha256_hex(struct str s, char out[2 * SECRET_KEY + 1]);
 
+/* Of what comes in parts, on any one thread: new, add as often as needed, end, which frees it. */
+struct sha256_sum;
+struct sha256_sum *sha256_new(void);
+void sha256_add(struct sha256_sum *s, const void *p, size_t n);
+void sha256_end(struct sha256_sum *s, unsigned char out[SECRET_KEY]);
+
 /* RFC 6455 asks for it; guards nothing. */
 void sha1(const void *p, size_t n, unsigned char out[20]);
 

@@ -25,6 +25,20 @@ TEST(sha256_gives_the_published_digests)
     CHECK_STR(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
+TEST(sha256_of_parts_is_that_of_the_whole)
+{
+    unsigned char digest[SECRET_KEY];
+    char hex[2 * SECRET_KEY + 1];
+    struct sha256_sum *sum = sha256_new();
+
+    sha256_add(sum, "a", 1);
+    sha256_add(sum, "", 0);
+    sha256_add(sum, "bc", 2);
+    sha256_end(sum, digest);
+    hex_format(digest, sizeof(digest), hex);
+    CHECK_STR(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}
+
 TEST(sha1_gives_the_published_digest)
 {
     unsigned char digest[20];
