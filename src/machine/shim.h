@@ -23,14 +23,24 @@
 #include "base/fiber.h"
 
 #define SHIM_LOG_MAX (4 * MIB)
+#define SHIM_STAGING "/tmp" /* in the child's own mount namespace */
 
 struct shim_spec {
-    const char *dir;             /* exists, 0700 */
-    const char *const *argv;     /* NULL-terminated */
-    const char *const *env;      /* NULL: PATH, HOME and LANG of ours and nothing else */
-    const char *cwd;             /* NULL: dir */
-    long memory_mib, pids, cpus; /* limits by cgroup v2 where delegated, else as rlimits where
-                                    there is one; 0: none */
+    const char *dir;         /* exists, 0700 */
+    const char *const *argv; /* NULL-terminated */
+    const char *const *env;  /* NULL: PATH, HOME and LANG of ours and nothing else */
+    const char *cwd;         /* NULL: dir */
+    /* Limits, 0: none. By cgroup v2 where delegated. Elsewhere (limited is false then): memory by
+     * RLIMIT_DATA of each process and by a look every second at the sum of all, past which the
+     * largest is killed; pids by RLIMIT_NPROC if uid is set; cpus by affinity. */
+    long memory_mib, pids, cpus;
+    unsigned uid;               /* run as this user and group, and no other group; 0: as we do */
+    const char *const *files;   /* NULL-terminated: opened for reading, the child's descriptors
+                                   3, 4, ...; NULL: none */
+    const char *const *staging; /* NULL-terminated, needs uid: what uid cannot reach by its path is
+                                   mounted for the child as SHIM_STAGING "/0", "/1", ...; or NULL */
+    unsigned stop_depth; /* 0: SIGTERM of shim_stop() goes to the child's group; else to those so
+                            many levels below the child: 2 is what bubblewrap's init runs */
 };
 
 struct shim_state {
@@ -45,12 +55,13 @@ struct shim_state {
     bool limited;       /* limits are enforced by a cgroup */
 };
 
-/* `chelad --shim DIR`: run until the child has ended. The exit status of the process. Blocking; no
- * loop needed. */
+/* `chelad --shim DIR`: goes to the background and stays until the child has ended; the process that
+ * was started returns when the child has become its program: 0, or 1 or 3 (another shim is there)
+ * with the reason on standard error. The exit status of either. Blocking; no loop needed. */
 int shim_main(const char *dir);
 
 /* Start a shim for spec and wait until its child has become the program. ERR_CONFLICT: one runs
- * there. program: chelad. */
+ * there. program: chelad, absolute. */
 CO int shim_start(struct loop *loop, const char *program, const struct shim_spec *spec,
                   uint64_t deadline_ms, struct err *e) MUST_CHECK;
 CO int shim_look(struct loop *loop, const char *dir, struct shim_state *ret, struct err *e)

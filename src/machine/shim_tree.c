@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * machine/shim_tree.c — the processes below the shim, read from /proc. The lists are snapshots: a
+ * process may have gone meanwhile, so whoever is signalled is one that was read a moment before,
+ * inside our own tree.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "machine/shim_int.h"
+
+#define KILL_ROUNDS 200 /* of 10 ms */
+
+struct tree {
+    pid_t pids[SHIM_TREE_MAX];
+    unsigned char depth[SHIM_TREE_MAX];
+    size_t n;
+};
+
+static bool slurp(const char *path, char *out, size_t size)
+{
+    AUTO(close_fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    size_t n = 0;
+    ssize_t got = 0;
+
+    while (fd >= 0 && n + 1 < size && (got = read(fd, out + n, size - 1 - n)) > 0)
+        n += (size_t)got;
+    out[n] = '\0';
+    return fd >= 0 && got >= 0;
+}
+
+static void add_list(struct tree *t, const char *list, unsigned depth)
+{
+    while (t->n < SHIM_TREE_MAX) {
+        char *end;
+        long pid = strtol(list, &end, 10);
+
+        if (end == list)
+            return;
+        t->pids[t->n] = (pid_t)pid;
+        t->depth[t->n++] = (unsigned char)(depth < 255 ? depth : 255);
+        list = end;
+    }
+}
+
+/* A child hangs on the thread that made it. */
+static void add_children(struct tree *t, pid_t pid, unsigned depth)
+{
+    char path[128], text[4096];
+    struct dirent *entry;
+    DIR *tasks;
+
+    fmt_z(path, sizeof(path), "/proc/%d/task", (int)pid);
+    tasks = opendir(path);
+    while (tasks && (entry = readdir(tasks))) {
+        if (entry->d_name[0] == '.' || strlen(entry->d_name) > 20)
+            continue;
+        fmt_z(path, sizeof(path), "/proc/%d/task/%.20s/children", (int)pid, entry->d_name);
+        if (slurp(path, text, sizeof(text)))
+            add_list(t, text, depth);
+    }
+    if (tasks)
+        closedir(tasks);
+}
+
+/* Breadth first. The caller frees it. */
+static struct tree *read_tree(pid_t top)
+{
+    struct tree *t = xcalloc(1, sizeof(*t));
+
+    t->pids[t->n++] = top;
+    for (size_t i = 0; i < t->n; i++)
+        add_children(t, t->pids[i], t->depth[i] + 1u);
+    return t;
+}
+
+/* utime, stime, cutime and cstime of proc_pid_stat(5), in ticks. */
+static long long ticks_of(pid_t pid)
+{
+    char path[64], text[1024], *p;
+    unsigned long long utime, stime;
+    long long cutime, cstime;
+
+    fmt_z(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    if (!slurp(path, text, sizeof(text)))
+        return 0;
+    p = strrchr(text, ')'); /* a name may hold anything */
+    if (!p || sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %lld %lld",
+                     &utime, &stime, &cutime, &cstime) != 4)
+        return 0;
+    return (long long)(utime + stime) + cutime + cstime;
+}
+
+static void memory_of(pid_t pid, long long *ret_private, long long *ret_shared)
+{
+    char path[64], text[256];
+    long long resident, shared;
+
+    *ret_private = *ret_shared = 0;
+    fmt_z(path, sizeof(path), "/proc/%d/statm", (int)pid);
+    if (!slurp(path, text, sizeof(text)) || sscanf(text, "%*d %lld %lld", &resident, &shared) != 2)
+        return;
+    *ret_private = (resident - shared) * sysconf(_SC_PAGESIZE);
+    *ret_shared = shared * sysconf(_SC_PAGESIZE);
+}
+
+void shim_tree_look(pid_t top, struct shim_use *ret)
+{
+    AUTO(free) struct tree *t = read_tree(top);
+    long long ticks = 0, most_shared = 0;
+
+    *ret = (struct shim_use){ .n = t->n };
+    for (size_t i = 0; i < t->n; i++) {
+        long long own, shared;
+
+        ticks += ticks_of(t->pids[i]);
+        memory_of(t->pids[i], &own, &shared);
+        ret->memory += own;
+        if (own > ret->biggest_memory) {
+            ret->biggest_memory = own;
+            ret->biggest = t->pids[i];
+        }
+        if (shared > most_shared)
+            most_shared = shared;
+    }
+    ret->memory += most_shared;
+    ret->cpu_seconds = (double)ticks / (double)sysconf(_SC_CLK_TCK);
+}
+
+size_t shim_tree_signal(pid_t top, unsigned depth, int signo)
+{
+    AUTO(free) struct tree *t = read_tree(top);
+    size_t n = 0;
+
+    for (size_t i = 0; i < t->n; i++)
+        if (t->depth[i] == depth && kill(t->pids[i], signo) == 0)
+            n++;
+    return n;
+}
+
+void shim_tree_kill(void)
+{
+    static const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
+
+    for (int round = 0; round < KILL_ROUNDS; round++) {
+        AUTO(free) struct tree *t = read_tree(getpid());
+
+        for (size_t i = 1; i < t->n; i++)
+            (void)kill(t->pids[i], SIGKILL); /* it may have ended */
+        while (waitpid(-1, NULL, WNOHANG) > 0)
+            ;
+        if (t->n == 1)
+            return;
+        (void)nanosleep(&pause, NULL); /* cut short it only looks again sooner */
+    }
+}
