@@ -39,4 +39,9 @@ void arena_on_free(struct arena *a, void (*fn)(void *p), void *p);
 void arena_done(struct arena *a);
 void arena_reset(struct arena *a);
 
+static inline void arena_done_auto(struct arena *a)
+{
+    arena_done(a);
+}
+
 #define arena_new(a, type) ((type *)arena_alloc((a), sizeof(type)))

@@ -75,10 +75,6 @@ struct value {
     enum wire_format format;
     struct buf text;
 };
-static inline void arena_done_auto(struct arena *arena)
-{
-    arena_done(arena);
-}
 
 /*
  * Record what a call found, or nothing (a NULL), and give it as replays will. An unreadable or too
