@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/str.h"
 #include "base/time.h"
 #include "in_fiber.h"
 
@@ -36,7 +37,7 @@ static void room_init(struct room *r)
     ssize_t n = readlink("/proc/self/exe", r->program, sizeof(r->program) - 1);
 
     r->program[n > 0 ? n : 0] = '\0';
-    strcpy(r->dir, "/tmp/shim_test.XXXXXX");
+    fmt_z(r->dir, sizeof(r->dir), "/tmp/shim_test.XXXXXX");
     if (!mkdtemp(r->dir))
         abort();
 }
