@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * agent/task.c — what every type of task needs: members of its payload, failures with long texts,
- * and the way from payload.type to the row of the table.
+ * agent/task.c — what every type of task needs: members of its payload, and failures with long
+ * texts.
  */
 #include "agent/task.h"
 
@@ -75,34 +75,4 @@ int task_fail(struct task *t, enum err_code code, struct err *e, const char *fmt
     }
     t->error = arena_strdup(t->arena, bounded(t->arena, text));
     return err_set(e, code, "%s", text);
-}
-
-/* As a template string of JavaScript shows it. */
-static const char *type_shown(const struct task *t)
-{
-    const json_t *v = json_object_get(t->payload, "type");
-
-    if (!v)
-        return "undefined";
-    if (json_is_string(v))
-        return json_string_value(v);
-    if (json_is_null(v))
-        return "null";
-    if (json_is_boolean(v))
-        return json_is_true(v) ? "true" : "false";
-    if (json_is_integer(v))
-        return arena_printf(t->arena, "%lld", (long long)json_integer_value(v));
-    if (json_is_real(v))
-        return arena_printf(t->arena, "%.15g", json_real_value(v));
-    return json_is_object(v) ? "[object Object]" : "";
-}
-
-CO int task_work(struct task *t, json_t **ret_result, struct err *e)
-{
-    const json_t *type = json_object_get(t->payload, "type");
-
-    for (size_t i = 0; json_is_string(type) && i < task_types_len; i++)
-        if (strcmp(task_types[i].name, json_string_value(type)) == 0)
-            return task_types[i].run(t, ret_result, e);
-    return task_fail(t, ERR_INVALID, e, "Unknown task type: %s", type_shown(t));
 }

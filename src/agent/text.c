@@ -371,8 +371,6 @@ size_t text_whole(enum text_encoding encoding, struct str bytes)
     const unsigned char *p = (const unsigned char *)bytes.p;
     size_t back;
 
-    if (encoding == TEXT_BASE64 || encoding == TEXT_BASE64URL)
-        return bytes.n - bytes.n % 3;
     if (encoding == TEXT_UTF16LE) {
         bytes.n -= bytes.n % 2;
         if (bytes.n >= 2 && (p[bytes.n - 1] & 0xFC) == 0xD8)

@@ -47,8 +47,8 @@ int text_encode(enum text_encoding encoding, struct str bytes, struct buf *ret, 
     MUST_CHECK;
 
 /*
- * The longest part of bytes, of which more follow, that ends between two characters: a whole one
- * for utf8, an even length for utf16le, thirds for base64 so that the texts can be joined.
+ * The longest part of bytes, of which more follow, that ends between two characters of utf8 or
+ * utf16le; all of them for the other encodings.
  */
 size_t text_whole(enum text_encoding encoding, struct str bytes);
 

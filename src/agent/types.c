@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * agent/types.c — the table of the types of tasks.
+ * agent/types.c — the table of the types of tasks, and the way from payload.type to its row.
  */
 #include "agent/types.h"
 
@@ -28,4 +28,34 @@ void result_add(json_t *result, json_t *more)
     if (more)
         (void)json_object_update_missing(result, more); /* fails without memory alone */
     json_decref(more);
+}
+
+/* As a template string of JavaScript shows it. */
+static const char *type_shown(const struct task *t)
+{
+    const json_t *v = json_object_get(t->payload, "type");
+
+    if (!v)
+        return "undefined";
+    if (json_is_string(v))
+        return json_string_value(v);
+    if (json_is_null(v))
+        return "null";
+    if (json_is_boolean(v))
+        return json_is_true(v) ? "true" : "false";
+    if (json_is_integer(v))
+        return arena_printf(t->arena, "%lld", (long long)json_integer_value(v));
+    if (json_is_real(v))
+        return arena_printf(t->arena, "%.15g", json_real_value(v));
+    return json_is_object(v) ? "[object Object]" : "";
+}
+
+CO int task_work(struct task *t, json_t **ret_result, struct err *e)
+{
+    const json_t *type = json_object_get(t->payload, "type");
+
+    for (size_t i = 0; json_is_string(type) && i < task_types_len; i++)
+        if (strcmp(task_types[i].name, json_string_value(type)) == 0)
+            return task_types[i].run(t, ret_result, e);
+    return task_fail(t, ERR_INVALID, e, "Unknown task type: %s", type_shown(t));
 }
