@@ -46,12 +46,9 @@ static json_t *utf8_text(const char *z)
 
 static void add_stat(json_t *o, const struct stat *st)
 {
-    char mode[8];
-
-    fmt_z(mode, sizeof(mode), "%04o", (unsigned)st->st_mode & 07777);
     json_object_set_new(o, "type", json_string(kind_name(st->st_mode)));
     json_object_set_new(o, "size", json_integer(st->st_size));
-    json_object_set_new(o, "mode", json_string(mode));
+    json_object_set_new(o, "mode", json_integer(st->st_mode & 07777));
     json_object_set_new(
         o, "mtime",
         json_integer((json_int_t)st->st_mtim.tv_sec * 1000 + st->st_mtim.tv_nsec / 1000000));

@@ -277,11 +277,11 @@ FILE_TEST(a_file_is_written_in_parts)
                                       "'final':true,'sha256':'" SUM_ABCDEF "'}"),
                 "size", 6));
     CO_CHECK(strcmp(content("f"), "abcdef") == 0);
-    CO_CHECK(has_text(work(type_file_stat, "{'filePath':'f'}"), "mode", "0755"));
+    CO_CHECK(has_int(work(type_file_stat, "{'filePath':'f'}"), "mode", 0755));
     CO_CHECK(has_int(work(type_file_write, "{'filePath':'n','content':'1','transferId':'y',"
                                            "'final':true}"),
                      "size", 1));
-    CO_CHECK(has_text(work(type_file_stat, "{'filePath':'n'}"), "mode", "0644"));
+    CO_CHECK(has_int(work(type_file_stat, "{'filePath':'n'}"), "mode", 0644));
     return 0;
 }
 
@@ -378,7 +378,7 @@ FILE_TEST(directories_are_listed)
     CO_CHECK(has_text(json_incref(json_array_get(json_object_get(list, "entries"), 1)), "type",
                       "symlink"));
     CO_CHECK(
-        has_text(json_incref(json_array_get(json_object_get(list, "entries"), 2)), "mode", "0700"));
+        has_int(json_incref(json_array_get(json_object_get(list, "entries"), 2)), "mode", 0700));
     CO_CHECK(has_text(json_incref(json_array_get(json_object_get(list, "entries"), 3)), "name",
                       "\xEF\xBF\xBD"));
     json_decref(list);
