@@ -35,6 +35,7 @@ struct machine_host { /* what all machines of this daemon share; stays as long a
     unsigned ws_port;       /* the agents' port on loopback, for virtual machines */
     const char *qemu, *bwrap, *multipass; /* programs, looked up in PATH */
     const char *accel;                    /* auto, kvm, tcg */
+    unsigned uid_first; /* first of the 100,000,000 user ids of sandboxes; 0: 2000000000 */
 };
 
 struct machine_spec { /* as the user gave it; texts borrowed */

@@ -23,6 +23,7 @@
 #include "base/fiber.h"
 
 #define SHIM_LOG_MAX (4 * MIB)
+#define SHIM_IMAGE   ".img" /* so ends what is staged by mounting the ext4 file system in it */
 #define SHIM_STAGING "/tmp" /* in the child's own mount namespace */
 
 struct shim_spec {
@@ -74,5 +75,8 @@ CO int shim_stop(struct loop *loop, const char *dir, unsigned grace_ms, uint64_t
 /* Wait until the child has ended (noticed at once: the socket's other end says so). */
 CO int shim_wait(struct loop *loop, const char *dir, uint64_t deadline_ms, struct shim_state *ret,
                  struct err *e) MUST_CHECK;
+/* Is a loop device still bound to the file? That of an image is let go a moment after the last
+ * process of its namespace has ended; until then its file may change. */
+bool shim_image_busy(const char *path);
 /* The newest max bytes of the log. */
 int shim_log(const char *dir, size_t max, struct buf *ret, struct err *e) MUST_CHECK;

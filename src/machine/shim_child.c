@@ -92,6 +92,26 @@ static void set_limits(const struct shim_spec *spec, const char *cgroup, int rep
         fail(report, "limit the CPUs");
 }
 
+static bool is_image(const char *path)
+{
+    return str_ends(str_of(path), STR(SHIM_IMAGE));
+}
+
+static int stage_one(int fd, bool image, const char *to)
+{
+    char from[64];
+    struct stat st;
+
+    if (fstat(fd, &st) < 0)
+        return -1;
+    if (image)
+        return mkdir(to, 0755) < 0 ? -1 : shim_loop_mount(fd, to);
+    fmt_z(from, sizeof(from), "/proc/self/fd/%d", fd);
+    if ((S_ISDIR(st.st_mode) ? mkdir(to, 0755) : mknod(to, S_IFREG | 0644, 0)) < 0)
+        return -1;
+    return mount(from, to, NULL, MS_BIND | MS_REC, NULL);
+}
+
 /*
  * Paths below the state directory are closed to the child's user. They are opened as we are, in
  * the new mount namespace, and mounted where it can reach them.
@@ -99,26 +119,21 @@ static void set_limits(const struct shim_spec *spec, const char *cgroup, int rep
 static void stage(const char *const *paths, int report)
 {
     int fds[STAGED_MAX];
+    char to[64];
     size_t n;
 
     if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
         fail(report, "make a mount namespace");
     for (n = 0; paths[n] && n < STAGED_MAX; n++) {
-        fds[n] = open(paths[n], O_PATH | O_CLOEXEC);
+        fds[n] = open(paths[n], (is_image(paths[n]) ? O_RDWR : O_PATH) | O_CLOEXEC);
         if (fds[n] < 0)
             fail(report, paths[n]);
     }
     if (mount("chela", SHIM_STAGING, "tmpfs", MS_NOSUID | MS_NODEV, STAGING_OPTS) < 0)
         fail(report, "mount " SHIM_STAGING);
     for (size_t i = 0; i < n; i++) {
-        char from[64], to[64];
-        struct stat st;
-
-        fmt_z(from, sizeof(from), "/proc/self/fd/%d", fds[i]);
         fmt_z(to, sizeof(to), SHIM_STAGING "/%zu", i);
-        if (fstat(fds[i], &st) < 0 ||
-            (S_ISDIR(st.st_mode) ? mkdir(to, 0755) : mknod(to, S_IFREG | 0644, 0)) < 0 ||
-            mount(from, to, NULL, MS_BIND | MS_REC, NULL) < 0)
+        if (stage_one(fds[i], is_image(paths[i]), to) < 0)
             fail(report, paths[i]);
     }
 }

@@ -46,6 +46,10 @@ const char *shim_cgroup_make(const struct shim_spec *spec, const char *root, str
 int shim_cgroup_enter(const char *cgroup); /* async-signal-safe; -1 and errno */
 void shim_cgroup_kill(const char *cgroup); /* everything in it, and it */
 
+/* --- shim_loop.c --- */
+/* Mount the ext4 file system in the file at to. It goes with the mount namespace. -1 and errno. */
+int shim_loop_mount(int fd, const char *to);
+
 /* --- shim_tree.c: descendants, by /proc --- */
 #define SHIM_TREE_MAX 8192
 struct shim_use {

@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * machine/sandbox_disk.c — what a sandbox may write: an ext4 image of the size that was asked for,
+ * which is an exact limit; or, where none can be mounted, directories that are measured now and
+ * then. Snapshots are copies, made beside their name and renamed: there whole or not at all.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <fts.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/offload.h"
+#include "base/proc.h"
+#include "base/time.h"
+#include "machine/sandbox_int.h"
+#include "machine/shim.h"
+
+#define SETTLE_MS 20 /* between looks */
+
+static const char *const parts[] = { "home", "work", "tmp", "var" };
+
+/* --- programs --- */
+
+CO static int hear(struct proc *p, uint64_t deadline_ms, char *text, size_t size, struct err *e)
+{
+    char rest[256];
+    size_t n = 0;
+    ssize_t got;
+
+    do {
+        bool room = n + 1 < size;
+
+        got = fiber_read(p->err, room ? text + n : rest, room ? size - 1 - n : sizeof(rest),
+                         deadline_ms, e);
+        if (got > 0 && room)
+            n += (size_t)got;
+    } while (got > 0);
+    text[n] = '\0';
+    return got < 0 ? (int)got : proc_wait(p, deadline_ms, e);
+}
+
+CO int sandbox_tool(const char *const *argv, uint64_t deadline_ms, struct err *e)
+{
+    const struct proc_spec spec = {
+        .argv = argv, .in = PROC_NULL, .out = PROC_NULL, .err = PROC_PIPE
+    };
+    struct proc p = { .pidfd = -1, .in = -1, .out = -1, .err = -1 };
+    char text[400];
+    int code, r;
+
+    r = proc_start(&spec, &p, e);
+    if (r < 0)
+        return r;
+    r = hear(&p, deadline_ms, text, sizeof(text), e);
+    proc_end(&p, 0);
+    code = proc_exit_code(&p);
+    proc_done(&p);
+    if (r < 0 || code == 0)
+        return r;
+    return err_set(e, ERR_INTERNAL, "%s: %.*s", argv[0], (int)strcspn(text, "\n"), text);
+}
+
+CO int sandbox_remove(const char *path, uint64_t deadline_ms, struct err *e)
+{
+    const char *const opens[] = { "chmod", "-R", "u+rwX", "--", path, NULL };
+    const char *const removes[] = { "rm", "-rf", "--", path, NULL };
+
+    if (access(path, F_OK) < 0)
+        return 0;
+    if (geteuid() != 0 && sandbox_tool(opens, deadline_ms, e) < 0 && e->code == ERR_CANCELED)
+        return -ERR_CANCELED; /* what cannot be opened is told by rm */
+    return sandbox_tool(removes, deadline_ms, e);
+}
+
+/* --- making it --- */
+
+bool sandbox_can_image(void)
+{
+    static const char *const tools[] = { "/sbin/mkfs.ext4", "/usr/sbin/mkfs.ext4" };
+    AUTO(close_fd) int control = -1;
+
+    if (geteuid() != 0)
+        return false;
+    control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+    return control >= 0 && (access(tools[0], X_OK) == 0 || access(tools[1], X_OK) == 0);
+}
+
+static int make_parts(const char *dir, unsigned uid, struct arena *a, struct err *e)
+{
+    for (size_t i = 0; i < LEN(parts); i++) {
+        const char *path = arena_printf(a, "%s/%s", dir, parts[i]);
+
+        if (mkdir(path, 0755) < 0 && errno != EEXIST)
+            return err_sys(e, "make '%s'", path);
+        if (uid && chown(path, uid, uid) < 0)
+            return err_sys(e, "chown '%s'", path);
+    }
+    return 0;
+}
+
+CO static int make_image(const struct machine_job *job, const struct sandbox *s, struct arena *a,
+                         struct err *e)
+{
+    const char *path = machine_path(job, a, "disk" SHIM_IMAGE);
+    const char *fresh = machine_path(job, a, ".disk.new");
+    const char *skeleton = machine_path(job, a, ".skeleton");
+    const char *const argv[] = {
+        "/sbin/mkfs.ext4",
+        "-q",
+        "-F",
+        "-m",
+        "0",
+        "-J",
+        "size=4",
+        "-I",
+        "256",
+        "-E",
+        arena_printf(a, "root_owner=%u:%u,lazy_itable_init=1,lazy_journal_init=1", s->uid, s->uid),
+        "-d",
+        skeleton,
+        fresh,
+        arena_printf(a, "%uM", job->spec->disk_mib ? job->spec->disk_mib : 1024),
+        NULL
+    };
+    int r;
+
+    if (access(path, F_OK) == 0)
+        return 0;
+    if (unlink(fresh) < 0 && errno != ENOENT)
+        return err_sys(e, "remove '%s'", fresh);
+    if (mkdir(skeleton, 0700) < 0 && errno != EEXIST)
+        return err_sys(e, "make '%s'", skeleton);
+    r = make_parts(skeleton, s->uid, a, e);
+    if (r == 0)
+        r = sandbox_tool(argv, job->deadline_ms, e);
+    if (r < 0)
+        return r;
+    if (rename(fresh, path) < 0)
+        return err_sys(e, "rename '%s'", fresh);
+    for (size_t i = 0; i < LEN(parts); i++)
+        (void)rmdir(arena_printf(a, "%s/%s", skeleton, parts[i])); /* they are empty */
+    (void)rmdir(skeleton);
+    return 0;
+}
+
+CO int sandbox_disk_make(const struct machine_job *job, const struct sandbox *s, struct arena *a,
+                         struct err *e)
+{
+    const char *tree = machine_path(job, a, "tree");
+
+    if (s->image)
+        return make_image(job, s, a, e);
+    if (mkdir(tree, 0755) < 0 && errno != EEXIST)
+        return err_sys(e, "make '%s'", tree);
+    return make_parts(tree, s->uid, a, e);
+}
+
+CO int sandbox_disk_settle(const struct machine_job *job, struct arena *a, struct err *e)
+{
+    const char *path = machine_path(job, a, "disk" SHIM_IMAGE);
+
+    while (shim_image_busy(path)) {
+        int r;
+
+        if (now_ms() >= job->deadline_ms)
+            return err_set(e, ERR_TIMEOUT, "the disk of '%s' is still in use", job->spec->name);
+        r = fiber_sleep(SETTLE_MS, e);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* --- how full a tree is --- */
+
+struct measure {
+    const char *path;
+    long long bytes;
+};
+
+static int measure(void *arg, struct err *e)
+{
+    struct measure *m = arg;
+    char *path = xstrdup(m->path), *paths[] = { path, NULL };
+    FTS *fts = fts_open(paths, FTS_PHYSICAL | FTS_NOCHDIR | FTS_XDEV, NULL);
+    FTSENT *entry;
+
+    while (fts && (entry = fts_read(fts)))
+        if (entry->fts_info != FTS_DP && entry->fts_statp && entry->fts_info != FTS_NS)
+            m->bytes += (long long)entry->fts_statp->st_blocks * 512;
+    if (fts)
+        fts_close(fts);
+    free(path);
+    return 0;
+}
+
+CO int sandbox_disk_over(const struct machine_job *job, const struct sandbox *s, long long *ret,
+                         struct err *e)
+{
+    struct arena a = { 0 };
+    struct measure m = { .path = machine_path(job, &a, "tree") };
+    int r = 0;
+
+    if (!s->image && job->spec->disk_mib > 0)
+        r = offload(measure, &m, e);
+    arena_done(&a);
+    if (r == 0)
+        *ret = m.bytes > job->spec->disk_mib * (long long)MIB ? m.bytes : 0;
+    return r;
+}
+
+/* --- snapshots --- */
+
+static const char *disk_of(const struct machine_job *job, const struct sandbox *s, struct arena *a)
+{
+    return machine_path(job, a, s->image ? "disk" SHIM_IMAGE : "tree");
+}
+
+CO static int copy(const char *from, const char *to, uint64_t deadline_ms, struct err *e)
+{
+    const char *const argv[] = { "cp", "-a", "--reflink=auto", "--sparse=always", "--", from,
+                                 to,   NULL };
+
+    return sandbox_tool(argv, deadline_ms, e);
+}
+
+CO static int snapshot_in(const struct machine_job *job, const char *snapshot, struct arena *a,
+                          struct err *e)
+{
+    const char *to = arena_printf(a, "%s/%s", machine_path(job, a, "snapshots"), snapshot);
+    const char *fresh = arena_printf(a, "%s/.%s.new", machine_path(job, a, "snapshots"), snapshot);
+    struct sandbox s;
+    int r;
+
+    r = sandbox_load(job, a, &s, e);
+    if (r < 0)
+        return r;
+    if (access(to, F_OK) == 0)
+        return 0; /* done before it was cut off; that names are new is fleet's to see to */
+    r = sandbox_remove(fresh, job->deadline_ms, e);
+    if (r == 0)
+        r = sandbox_disk_settle(job, a, e);
+    if (r == 0 && mkdir(fresh, 0700) < 0)
+        return err_sys(e, "make '%s'", fresh);
+    if (r == 0)
+        r = copy(disk_of(job, &s, a),
+                 arena_printf(a, "%s/%s", fresh, s.image ? "disk.img" : "tree"), job->deadline_ms,
+                 e);
+    if (r == 0 && rename(fresh, to) < 0)
+        return err_sys(e, "rename '%s'", fresh);
+    return r;
+}
+
+CO int sandbox_snapshot(const struct machine_job *job, const char *snapshot, struct err *e)
+{
+    struct arena a = { 0 };
+    int r = snapshot_in(job, snapshot, &a, e);
+
+    arena_done(&a);
+    return r;
+}
+
+/* The present disk is moved aside, so that there is one at every moment that a start would find. */
+CO static int put_back(const struct machine_job *job, const char *from, const char *disk,
+                       struct arena *a, struct err *e)
+{
+    const char *fresh = machine_path(job, a, ".restore.new");
+    const char *aside = machine_path(job, a, ".restore.old");
+    int r;
+
+    r = sandbox_remove(fresh, job->deadline_ms, e);
+    if (r == 0)
+        r = sandbox_remove(aside, job->deadline_ms, e);
+    if (r == 0)
+        r = copy(from, fresh, job->deadline_ms, e);
+    if (r < 0)
+        return r;
+    if (rename(disk, aside) < 0 && errno != ENOENT)
+        return err_sys(e, "rename '%s'", disk);
+    if (rename(fresh, disk) < 0)
+        return err_sys(e, "rename '%s'", fresh);
+    return sandbox_remove(aside, job->deadline_ms, e);
+}
+
+CO static int restore_in(const struct machine_job *job, const char *snapshot, struct arena *a,
+                         struct err *e)
+{
+    struct sandbox s;
+    const char *from;
+    int r;
+
+    r = sandbox_load(job, a, &s, e);
+    if (r < 0)
+        return r;
+    from = arena_printf(a, "%s/%s/%s", machine_path(job, a, "snapshots"), snapshot,
+                        s.image ? "disk.img" : "tree");
+    if (access(from, F_OK) < 0)
+        return err_set(e, ERR_NOT_FOUND, "'%s' has no snapshot '%s'", job->spec->name, snapshot);
+    r = sandbox_disk_settle(job, a, e);
+    if (r == 0)
+        r = put_back(job, from, disk_of(job, &s, a), a, e);
+    if (r == 0)
+        r = sandbox_config_write(job, &s, a, e);
+    return r;
+}
+
+CO int sandbox_restore(const struct machine_job *job, const char *snapshot, struct err *e)
+{
+    struct arena a = { 0 };
+    int r = restore_in(job, snapshot, &a, e);
+
+    arena_done(&a);
+    return r;
+}
+
+CO int sandbox_drop_snapshot(const struct machine_job *job, const char *snapshot, struct err *e)
+{
+    struct arena a = { 0 };
+    const char *dir = machine_path(job, &a, "snapshots");
+    const char *path = arena_printf(&a, "%s/%s", dir, snapshot);
+    const char *gone = arena_printf(&a, "%s/.%s.gone", dir, snapshot);
+    int r = sandbox_remove(gone, job->deadline_ms, e);
+
+    if (r == 0 && rename(path, gone) < 0 && errno != ENOENT)
+        r = err_sys(e, "rename '%s'", path);
+    if (r == 0)
+        r = sandbox_remove(gone, job->deadline_ms, e);
+    arena_done(&a);
+    return r;
+}
+
+CO int sandbox_snapshots(const struct machine_job *job, struct arena *a,
+                         struct machine_snapshot **ret, size_t *ret_n, struct err *e)
+{
+    const char *dir = machine_path(job, a, "snapshots");
+    size_t n = 0, cap = 16;
+    struct machine_snapshot *list = arena_alloc(a, cap * sizeof(*list)), *more;
+    struct dirent **entries = NULL;
+    int found = scandir(dir, &entries, NULL, alphasort);
+
+    for (int i = 0; i < found; i++) {
+        const char *path = arena_printf(a, "%s/%s", dir, entries[i]->d_name);
+        struct measure m = { .path = path };
+        struct stat st;
+
+        if (entries[i]->d_name[0] != '.' && stat(path, &st) == 0 && offload(measure, &m, e) == 0) {
+            if (n == cap) {
+                more = arena_alloc(a, 2 * cap * sizeof(*list));
+                memcpy(more, list, n * sizeof(*list));
+                list = more;
+                cap *= 2;
+            }
+            list[n++] =
+                (struct machine_snapshot){ arena_strdup(a, entries[i]->d_name),
+                                           (int64_t)st.st_mtim.tv_sec * 1000, m.bytes, false };
+        }
+        free(entries[i]);
+    }
+    free(entries);
+    *ret = list;
+    *ret_n = n;
+    return found < 0 && errno != ENOENT ? err_sys(e, "read '%s'", dir) : 0;
+}
