@@ -100,6 +100,26 @@ static int print_head(struct buf *b, const struct metric *m, struct err *e)
     return r;
 }
 
+/* One line for each pair of values. */
+static int print_pairs(struct buf *b, const struct metric *m, unsigned label, struct err *e)
+{
+    int r = 0;
+
+    for (unsigned i = 0; i < METRIC_LABELS && m->values2[i] && r == 0; i++) {
+        r = buf_printf(b, e, "%s{%s=\"", m->name, m->label);
+        if (r == 0)
+            r = print_escaped(b, m->values[label], true, e);
+        if (r == 0)
+            r = buf_printf(b, e, "\",%s=\"", m->label2);
+        if (r == 0)
+            r = print_escaped(b, m->values2[i], true, e);
+        if (r == 0)
+            r = buf_printf(b, e, "\"} %lld\n",
+                           (long long)atomic_load_explicit(&m->v2[label][i], memory_order_relaxed));
+    }
+    return r;
+}
+
 /* name_suffix{label="value",le="bound"} with the parts that are there, and a space. */
 static int print_series(struct buf *b, const struct metric *m, const char *suffix, unsigned label,
                         const char *le, struct err *e)
@@ -153,6 +173,10 @@ static int print_row(struct buf *b, struct metric *m, struct err *e)
             break;
         if (m->kind == METRIC_HISTOGRAM) {
             r = print_histogram(b, m, i, e);
+            continue;
+        }
+        if (m->label2) {
+            r = print_pairs(b, m, i, e);
             continue;
         }
         r = print_series(b, m, "", i, NULL, e);

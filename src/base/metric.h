@@ -27,6 +27,11 @@ struct metric {
     const char *values[METRIC_LABELS]; /* the label's values, in order */
     _Atomic int64_t v[METRIC_LABELS];  /* counter or gauge; histogram: sum in µs */
     _Atomic int64_t buckets[METRIC_LABELS][METRIC_BUCKETS];
+    /* A counter or gauge by two labels: its numbers are in v2, for each value of the first a row
+     * with one for each of the second. */
+    const char *label2; /* NULL: one label */
+    const char *values2[METRIC_LABELS];
+    _Atomic int64_t (*v2)[METRIC_LABELS];
 };
 
 /* Rows of a room; the table is static and stays registered for the program's life. */
@@ -35,6 +40,11 @@ void metric_register(struct metric *const *rows, size_t n);
 static inline void metric_add(struct metric *m, unsigned label, int64_t n)
 {
     atomic_fetch_add_explicit(&m->v[label], n, memory_order_relaxed);
+}
+
+static inline void metric_add2(struct metric *m, unsigned label, unsigned label2, int64_t n)
+{
+    atomic_fetch_add_explicit(&m->v2[label][label2], n, memory_order_relaxed);
 }
 
 static inline void metric_set(struct metric *m, unsigned label, int64_t n)

@@ -135,10 +135,13 @@ int hub_id_check(struct str id, struct err *e)
 void hub_tables(struct hub *h, struct http_table out[HUB_TABLES])
 {
     const struct http_table tables[] = {
-        { "/", &dialect_hub, api_routes, api_routes_len, h },
-        { "/", &dialect_hub, task_routes, task_routes_len, h->tasks },
-        { "/", &dialect_hub, fleet_routes, fleet_routes_len, h->fleet },
-        { "/", &dialect_hub, event_routes, event_routes_len, h->events },
+        { "/", &dialect_hub, api_routes, api_routes_len, h, .body_max = &h->settings->body_max },
+        { "/", &dialect_hub, task_routes, task_routes_len, h->tasks,
+          .body_max = &h->settings->body_max },
+        { "/", &dialect_hub, fleet_routes, fleet_routes_len, h->fleet,
+          .body_max = &h->settings->body_max },
+        { "/", &dialect_hub, event_routes, event_routes_len, h->events,
+          .body_max = &h->settings->body_max },
         { "/", &dialect_hub, audit_routes, audit_routes_len, h->audit },
     };
 

@@ -17,7 +17,7 @@
 enum link_close {
     LINK_REPLACED = 4001, /* a newer connection, or a new token */
     LINK_REVOKED = 4003,  /* deregistered */
-    LINK_STALE = 4008,    /* no health, no pong */
+    LINK_STALE = 4008,    /* no health, no pong, or it does not read what it is sent */
 };
 
 int links_new(struct hub *h, struct links **ret, struct err *e) MUST_CHECK;
@@ -25,6 +25,7 @@ CO int links_start(struct links *l, struct err *e) MUST_CHECK;
 CO void links_stop(struct links *l); /* closes all with 1000 "Server shutting down" */
 void links_free(struct links *l);
 
+/* Has it a socket that has been sent what waited? Until then new tasks are left queued. */
 bool link_online(struct links *l, struct str agent);
 
 /* One frame to a connected agent. ERR_UNAVAILABLE: it has no socket, or its queue is full (then it
@@ -35,17 +36,23 @@ int link_send(struct links *l, struct str agent, struct str frame, struct err *e
 int link_say(struct links *l, struct str agent, const char *type, json_t *payload, struct err *e)
     MUST_CHECK; /* takes the reference */
 
+/* Bytes that link_send() would take for it now; 0: it is not connected. */
+size_t link_room(struct links *l, struct str agent);
+
 /* Close an agent's socket, if it has one, and mark it offline. */
 void link_drop(struct links *l, struct str agent, unsigned code, const char *reason);
 
 /* Copies for observers of "host". */
 void link_observe(struct links *l, struct str frame);
 
-/* Dead letters (hub_dead): at most hub.dead_max, the oldest go. message: any JSON text. */
+/* Dead letters (hub_dead): at most hub.dead_max, the oldest go. message: any text; what is no JSON
+ * is kept as a string of it. dead_later() does not wait: many are written together. */
 CO int dead_add(struct hub *h, struct str message, const char *error, struct err *e) MUST_CHECK;
+void dead_later(struct hub *h, struct str message, const char *error);
 CO int dead_list(struct hub *h, json_t **ret, struct err *e)
     MUST_CHECK; /* an array, oldest first */
 CO int dead_clear(struct hub *h, struct err *e) MUST_CHECK;
+size_t dead_count(const struct hub *h);
 
 unsigned links_count(const struct links *l);
 size_t link_history(const struct links *l); /* historySize of /admin/stats */

@@ -1,8 +1,21 @@
 /* SPDX-License-Identifier: MIT */
-/* hub/metrics.c — the room's rows for Prometheus; the first three are the original hub's. */
+/* hub/metrics.c — the room's rows for Prometheus; the first three are those of the original hub. */
 #include "hub/agents.h"
 #include "hub/hub_int.h"
 #include "hub/task.h"
+
+static _Atomic int64_t messages[METRIC_LABELS][METRIC_LABELS];
+
+struct metric hub_m_messages = {
+    .name = "vm_hub_messages_total",
+    .kind = METRIC_COUNTER,
+    .help = "Messages by type, and what became of them.",
+    .label = "type",
+    .values = { "task", "response", "health", "log", "status", "error", "unknown" },
+    .label2 = "status",
+    .values2 = { "received", "delivered", "queued", "dropped", "error" },
+    .v2 = messages,
+};
 
 struct metric hub_m_agents = {
     .name = "vm_hub_agents",
@@ -59,8 +72,8 @@ struct metric hub_m_machine_ms = {
 };
 
 struct metric *const hub_metrics[] = {
-    &hub_m_agents,  &hub_m_active, &hub_m_sockets,  &hub_m_tasks,
-    &hub_m_task_ms, &hub_m_dead,   &hub_m_machines, &hub_m_machine_ms,
+    &hub_m_messages, &hub_m_agents, &hub_m_active,   &hub_m_sockets,    &hub_m_tasks,
+    &hub_m_task_ms,  &hub_m_dead,   &hub_m_machines, &hub_m_machine_ms,
 };
 const size_t hub_metrics_len = LEN(hub_metrics);
 

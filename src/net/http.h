@@ -88,6 +88,7 @@ struct http_req {
     const char *type;              /* media type of text */
     struct http_header *more;      /* further answer headers */
     size_t n_more;
+    bool close; /* the connection ends behind the answer */
     void *server_private;
 };
 
@@ -158,14 +159,17 @@ struct http_dialect {
     /* Fill status and text of an error answer. issues: of a failed shape, may be NULL. */
     void (*error)(struct http_req *req, const struct err *e, int status,
                   const struct shape_issue *issues, const char *where /* "body" or "query" */);
-    bool slash_redirect; /* one trailing slash too many: 307 to the path without */
-    bool head_is_get;    /* HEAD answers like GET without the body, else 405 */
-    bool options_answer; /* OPTIONS answers 204 with Allow, else 405 */
-    bool options_text;   /* ... 200, and the methods are its text too */
-    bool any_case;       /* paths match in any case of their ASCII letters */
-    bool slash_fits;     /* one trailing slash too many is as good as none */
-    bool unknown_method; /* a method that a path does not have is an unknown path: 404 */
-    bool names_unknown;  /* the error of a 404 of the server's is "Cannot GET /path" */
+    bool slash_redirect;  /* one trailing slash too many: 307 to the path without */
+    bool head_is_get;     /* HEAD answers like GET without the body, else 405 */
+    bool options_answer;  /* OPTIONS answers 204 with Allow, else 405 */
+    bool options_text;    /* ... 200, and the methods are its text too */
+    bool options_ok;      /* OPTIONS of any path, known or not, answers 200 "OK" */
+    bool any_case;        /* paths match in any case of their ASCII letters */
+    bool slash_fits;      /* one trailing slash too many is as good as none */
+    bool unknown_method;  /* a method that a path does not have is an unknown path: 404 */
+    bool names_unknown;   /* the error of a 404 of the server's is "Cannot GET /path" */
+    const char *stranger; /* the error of a 401 of the server's; NULL: "Unauthorized" */
+    void (*begin)(struct http_req *req); /* adds headers that every answer of it has; NULL: none */
 };
 extern const struct http_dialect dialect_fastapi; /* {"detail": ...}, 422 in pydantic's form */
 extern const struct http_dialect dialect_plain;   /* {"error": "..."}, 400 */
@@ -183,6 +187,7 @@ struct http_table {
      * Routes of NEED_NONE ask nobody. Must not wait. NULL: none.
      */
     int (*door)(struct http_req *req, void *room, struct http_identity *ret, struct err *e);
+    const long long *body_max; /* of its routes that name none; NULL: as told there */
 };
 enum { HTTP_DOOR_NEXT = 1 };
 

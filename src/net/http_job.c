@@ -243,6 +243,20 @@ static void take_upgrade(struct http_job *job)
     job->req.room = s->upgrade.room;
 }
 
+/* What the dialect does before anything else; false: it has answered. */
+static bool begin_dialect(struct http_job *job)
+{
+    struct http_req *req = &job->req;
+
+    if (job->dialect->begin)
+        job->dialect->begin(req);
+    if (!job->dialect->options_ok || req->method != HTTP_M_OPTIONS)
+        return true;
+    http_reply_text(req, 200, "text/plain; charset=utf-8", STR("OK"));
+    job->drop = true;
+    return false;
+}
+
 static bool find_route(struct http_job *job)
 {
     struct http_req *req = &job->req;
@@ -254,6 +268,8 @@ static bool find_route(struct http_job *job)
         take_upgrade(job);
         return true;
     }
+    if (!begin_dialect(job))
+        return false;
     switch (r) {
     case HTTP_MATCH_NONE:
         refuse_path(job);
@@ -283,6 +299,8 @@ static size_t body_max(const struct http_job *job)
         return HTTP_DRAIN_MAX;
     if (route->max_body)
         return route->max_body;
+    if (job->table && job->table->body_max)
+        return (size_t)*job->table->body_max;
     if (route->in)
         return (size_t)job->conn->server->limits->body_bytes;
     return HTTP_DRAIN_MAX;

@@ -351,7 +351,7 @@ void http_reply_format(struct http_job *job)
 {
     struct http_req *req = &job->req;
 
-    if (job->conn->server->stopping)
+    if (job->conn->server->stopping || req->close)
         job->close = true;
     if (req->status == 0)
         req->status = req->route && req->route->status ? req->route->status : 200;

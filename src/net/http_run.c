@@ -10,8 +10,10 @@
 /* Refusals of the door are the same for every room. */
 static void refuse_at_door(struct http_req *req, const struct err *e)
 {
+    const struct http_dialect *dialect = http_job_of(req)->dialect;
+
     if (e->code == ERR_UNAUTHORIZED) {
-        http_reply_plain(req, 401, "error", "Unauthorized");
+        http_reply_plain(req, 401, "error", dialect->stranger ? dialect->stranger : "Unauthorized");
         http_reply_header(req, "WWW-Authenticate", "Bearer");
     } else {
         http_reply_plain(req, 403, "error", arena_printf(req->arena, "Forbidden: %s", e->msg));

@@ -5,10 +5,12 @@
 CREATE TABLE hub_agents (
     id TEXT NOT NULL PRIMARY KEY,
     metadata TEXT NOT NULL,                      -- an object
-    registered_at INTEGER NOT NULL,              -- kept when it registers again: their order
+    position INTEGER NOT NULL,                   -- their order; kept when it registers again
+    registered_at INTEGER NOT NULL,              -- of the first time
     token_hash TEXT NOT NULL,                    -- SHA-256 of the token, hex; '' none
     token_expires INTEGER NOT NULL,
     machine INTEGER NOT NULL DEFAULT 0,          -- made for a machine
+    draining INTEGER NOT NULL DEFAULT 0,         -- new tasks are held back
     last_seen INTEGER NOT NULL DEFAULT 0,        -- these are written now and then
     last_health INTEGER NOT NULL DEFAULT 0,
     health TEXT,                                 -- an object
@@ -37,7 +39,7 @@ CREATE TABLE hub_tasks (
     completed_at INTEGER
 );
 CREATE INDEX hub_tasks_agent ON hub_tasks (agent_id, position);
-CREATE INDEX hub_tasks_open ON hub_tasks (position) WHERE completed_at IS NULL;
+CREATE INDEX hub_tasks_open ON hub_tasks (agent_id, position) WHERE completed_at IS NULL;
 
 CREATE TABLE hub_messages (                      -- waiting for an agent that is away
     position INTEGER NOT NULL PRIMARY KEY,

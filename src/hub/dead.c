@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/* hub/dead.c — dead letters as operators see them; link_store.c writes them. */
+#include "hub/link_int.h"
+
+/* clang-format off */
+static const struct sql sql_dead_list = { "hub dead list", "SELECT message, error, created_at FROM hub_dead ORDER BY position", NULL };
+static const struct sql sql_dead_clear = { "hub dead clear", "DELETE FROM hub_dead", NULL };
+/* clang-format on */
+
+static int take(struct store_row *row, void *arg, struct err *e)
+{
+    struct str message = row_str(row, 0), error = row_str(row, 1);
+    json_t *parsed = json_loadb(message.p, message.n, JSON_DECODE_ANY, NULL);
+
+    if (!parsed)
+        parsed = json_stringn(message.p, message.n);
+    json_array_append_new(*(json_t **)arg,
+                          json_pack("{s:o?, s:s%, s:I}", "message", parsed, "error", error.p,
+                                    error.n, "timestamp", (json_int_t)row_int(row, 2)));
+    return 0;
+}
+
+static int list_body(struct store_tx *tx, void *arg, struct err *e)
+{
+    json_array_clear(*(json_t **)arg);
+    return store_run(tx, &sql_dead_list, NULL, 0, take, arg, e);
+}
+
+CO int dead_list(struct hub *h, json_t **ret, struct err *e)
+{
+    json_t *list = json_array();
+    int r = store_read(h->conf.store, list_body, &list, e);
+
+    if (r < 0) {
+        json_decref(list);
+        return r;
+    }
+    *ret = list;
+    return 0;
+}
+
+static int clear_body(struct store_tx *tx, void *arg, struct err *e)
+{
+    int r = store_run(tx, &sql_dead_clear, NULL, 0, NULL, NULL, e);
+
+    *(int64_t *)arg = r < 0 ? 0 : store_changed(tx);
+    return r < 0 ? r : 0;
+}
+
+CO int dead_clear(struct hub *h, struct err *e)
+{
+    int64_t gone = 0;
+    int r = store_do(h->conf.store, clear_body, &gone, e);
+
+    if (r >= 0)
+        h->links->dead -= (size_t)gone < h->links->dead ? (size_t)gone : h->links->dead;
+    return r < 0 ? r : 0;
+}
+
+size_t dead_count(const struct hub *h)
+{
+    const struct links *l = h->links;
+
+    return l->dead + l->n_dead_items;
+}
