@@ -29,10 +29,10 @@ static CO int keep(void *arg, struct err *e)
         r = fiber_sleep(WRITE_MS, e);
         if (r < 0)
             return r;
-        r = agents_write_dirty(a, e);
+        r = hub_agents_write_dirty(a, e);
         if (r == 0 && now_ms() >= purge_ms) {
             purge_ms = now_ms() + (uint64_t)a->h->settings->tick_ms;
-            r = agents_purge_tokens(a, e);
+            r = hub_agents_purge_tokens(a, e);
         }
         if (r == -ERR_CANCELED)
             return r;
@@ -43,7 +43,7 @@ static CO int keep(void *arg, struct err *e)
 
 CO int hub_agents_start(struct hub_agents *a, struct err *e)
 {
-    int r = agents_load(a, e);
+    int r = hub_agents_load(a, e);
 
     return r < 0 ? r : fiber_group_spawn(a->h->chores, "hub agents", keep, a, e);
 }
@@ -52,7 +52,7 @@ CO void hub_agents_stop(struct hub_agents *a)
 {
     struct err e;
 
-    if (agents_write_dirty(a, &e) < 0)
+    if (hub_agents_write_dirty(a, &e) < 0)
         log_warn("what agents reported last could not be written", "error", LOG_ERR(&e));
 }
 
@@ -94,7 +94,7 @@ struct hub_agent *hub_agents_at(struct hub_agents *a, size_t i)
     return i < a->n ? a->list[i] : NULL;
 }
 
-struct hub_agent *agents_add(struct hub_agents *a, struct str id)
+struct hub_agent *hub_agents_add(struct hub_agents *a, struct str id)
 {
     struct hub_agent *agent = xcalloc(1, sizeof(*agent));
 
@@ -109,7 +109,7 @@ struct hub_agent *agents_add(struct hub_agents *a, struct str id)
     return agent;
 }
 
-void agents_remove(struct hub_agents *a, struct hub_agent *agent)
+void hub_agents_remove(struct hub_agents *a, struct hub_agent *agent)
 {
     size_t i = 0;
 

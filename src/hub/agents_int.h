@@ -19,12 +19,12 @@ struct hub_agents {
 };
 
 /* agents.c: into and out of memory. */
-struct hub_agent *agents_add(struct hub_agents *a, struct str id);
-void agents_remove(struct hub_agents *a, struct hub_agent *agent);
+struct hub_agent *hub_agents_add(struct hub_agents *a, struct str id);
+void hub_agents_remove(struct hub_agents *a, struct hub_agent *agent);
 
 /* agents_store.c */
-CO int agents_load(struct hub_agents *a, struct err *e) MUST_CHECK;
-CO int agents_write_dirty(struct hub_agents *a, struct err *e) MUST_CHECK;
+CO int hub_agents_load(struct hub_agents *a, struct err *e) MUST_CHECK;
+CO int hub_agents_write_dirty(struct hub_agents *a, struct err *e) MUST_CHECK;
 /* The row of a registration: a new one, or metadata and token of one that is there. */
 struct agent_row {
     struct str id;
@@ -33,8 +33,8 @@ struct agent_row {
     char token_hash[2 * SECRET_KEY + 1];
     bool machine;
 };
-CO int agents_put(struct hub_agents *a, const struct agent_row *row, struct err *e) MUST_CHECK;
-CO int agents_delete(struct hub_agents *a, struct str id, struct err *e) MUST_CHECK;
-CO int agents_set_draining(struct hub_agents *a, struct str id, bool draining, struct err *e)
+CO int hub_agents_put(struct hub_agents *a, const struct agent_row *row, struct err *e) MUST_CHECK;
+CO int hub_agents_delete(struct hub_agents *a, struct str id, struct err *e) MUST_CHECK;
+CO int hub_agents_set_draining(struct hub_agents *a, struct str id, bool draining, struct err *e)
     MUST_CHECK;
-CO int agents_purge_tokens(struct hub_agents *a, struct err *e) MUST_CHECK;
+CO int hub_agents_purge_tokens(struct hub_agents *a, struct err *e) MUST_CHECK;

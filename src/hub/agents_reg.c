@@ -95,12 +95,12 @@ static CO int put(struct hub_agents *a, struct str id, char *metadata, bool mach
     row.position = agent ? agent->position : hub_order(a->h);
     row.registered_at = agent ? agent->registered_at : hub_now();
     make_token(a, &row, token);
-    r = agents_put(a, &row, e);
+    r = hub_agents_put(a, &row, e);
     if (r < 0)
         return r;
     agent = hub_agents_find(a, id);
     if (!agent)
-        agent = agents_add(a, id);
+        agent = hub_agents_add(a, id);
     agent->position = row.position;
     agent->registered_at = row.registered_at;
     take_token(agent, &row);
@@ -154,13 +154,13 @@ static CO int end(struct hub_agents *a, struct str id, struct err *e)
 
     if (!hub_agents_find(a, id))
         return err_set(e, ERR_NOT_FOUND, "Agent not found");
-    r = agents_delete(a, id, e);
+    r = hub_agents_delete(a, id, e);
     if (r < 0)
         return r;
     link_drop(a->h->links, id, LINK_REVOKED, "deregistered");
     agent = hub_agents_find(a, id);
     if (agent)
-        agents_remove(a, agent);
+        hub_agents_remove(a, agent);
     return task_forget_agent(a->h->tasks, id, e);
 }
 
@@ -183,7 +183,7 @@ CO int hub_agents_drain(struct hub_agents *a, struct str id, bool draining, stru
 
     if (!hub_agents_find(a, id))
         return err_set(e, ERR_NOT_FOUND, "Agent not found");
-    r = agents_set_draining(a, id, draining, e);
+    r = hub_agents_set_draining(a, id, draining, e);
     if (r < 0)
         return r;
     agent = hub_agents_find(a, id);

@@ -125,13 +125,13 @@ static int load_body(struct store_tx *tx, void *arg, struct err *e)
     return store_run(tx, &sql_load, NULL, 0, take_row, load, e);
 }
 
-CO int agents_load(struct hub_agents *a, struct err *e)
+CO int hub_agents_load(struct hub_agents *a, struct err *e)
 {
     struct load load = { .first = NULL };
     int r = store_read(a->h->conf.store, load_body, &load, e);
 
     for (struct loaded *l = load.first; r >= 0 && l; l = l->next) {
-        struct hub_agent *agent = agents_add(a, str_of(l->agent.id)), own = *agent;
+        struct hub_agent *agent = hub_agents_add(a, str_of(l->agent.id)), own = *agent;
 
         *agent = l->agent;
         agent->node = own.node;
@@ -166,7 +166,7 @@ static int put_body(struct store_tx *tx, void *arg, struct err *e)
     return r;
 }
 
-CO int agents_put(struct hub_agents *a, const struct agent_row *row, struct err *e)
+CO int hub_agents_put(struct hub_agents *a, const struct agent_row *row, struct err *e)
 {
     struct agent_row copy = *row;
     int r = store_do(a->h->conf.store, put_body, &copy, e);
@@ -183,7 +183,7 @@ static int delete_body(struct store_tx *tx, void *arg, struct err *e)
     return r < 0 ? r : store_run(tx, &sql_delete_messages, args, 1, NULL, NULL, e);
 }
 
-CO int agents_delete(struct hub_agents *a, struct str id, struct err *e)
+CO int hub_agents_delete(struct hub_agents *a, struct str id, struct err *e)
 {
     int r = store_do(a->h->conf.store, delete_body, &id, e);
 
@@ -203,7 +203,7 @@ static int drain_body(struct store_tx *tx, void *arg, struct err *e)
     return store_run(tx, &sql_drain, args, LEN(args), NULL, NULL, e);
 }
 
-CO int agents_set_draining(struct hub_agents *a, struct str id, bool draining, struct err *e)
+CO int hub_agents_set_draining(struct hub_agents *a, struct str id, bool draining, struct err *e)
 {
     struct drain d = { id, draining };
     int r = store_do(a->h->conf.store, drain_body, &d, e);
@@ -219,7 +219,7 @@ static int purge_body(struct store_tx *tx, void *arg, struct err *e)
     return store_run(tx, &sql_purge, args, 1, NULL, NULL, e);
 }
 
-CO int agents_purge_tokens(struct hub_agents *a, struct err *e)
+CO int hub_agents_purge_tokens(struct hub_agents *a, struct err *e)
 {
     int64_t now = hub_now();
     bool any = false;
@@ -313,7 +313,7 @@ static CO int write_batch(struct hub_agents *a, struct seen_batch *batch, struct
     return r < 0 ? r : 0;
 }
 
-CO int agents_write_dirty(struct hub_agents *a, struct err *e)
+CO int hub_agents_write_dirty(struct hub_agents *a, struct err *e)
 {
     AUTO(free) struct seen_batch *batch = xcalloc(1, sizeof(*batch));
     int r = 0;
