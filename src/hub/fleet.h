@@ -27,8 +27,11 @@ void fleet_counts(const struct fleet *f, size_t *ret_total, size_t *ret_running)
 /* /machines…, room: struct fleet. */
 extern const struct http_route fleet_routes[];
 extern const size_t fleet_routes_len;
-/* An operator's WebSocket /machines/NAME/shell; called by the upgrade route. */
-CO int fleet_shell(struct http_req *req, struct hub *h, struct str machine, struct err *e);
+/* An operator's WebSocket /agents/ID/shell or /machines/NAME/shell?cols=&rows=&term=&command=;
+ * called by the upgrade route, which has seen that it is an operator. */
+CO int fleet_shell(struct http_req *req, struct hub *h, struct str agent, struct err *e);
 /* `shell` messages of an agent: data, exit. Called by link; does not wait. */
 void fleet_shell_message(struct hub *h, struct str agent, const json_t *payload);
+/* Its socket is gone: its shells end. Does not wait. */
+void fleet_shell_gone(struct hub *h, struct str agent);
 void fleet_agent_online(struct hub *h, struct str agent); /* wakes who waits for it */

@@ -43,6 +43,7 @@ struct hub_settings { /* [hub] and [machine] of the settings file */
     long long lease_ms;         /* how long an agent may be away while it holds a task */
     long long task_attempts;    /* of a task that may be run again */
     long long task_keep_ms, task_keep_rows; /* ended tasks, rows per agent */
+    long long tasks_memory;                 /* bytes of tasks that have not ended */
     long long output_max;                   /* bytes of live output kept for a running task */
     long long audit_max;                    /* bytes of audit.log before it is rotated */
     long long audit_keep;                   /* rotated files kept */
@@ -52,6 +53,7 @@ struct hub_settings { /* [hub] and [machine] of the settings file */
     char *images; /* directory of images; empty: images/ in the state directory */
     char *qemu, *bwrap, *multipass; /* programs */
     char *accel;                    /* auto, kvm or tcg */
+    char *on_exit;                  /* keep or stop: machines, when the daemon is stopped */
     char *agent_program; /* chela-agent that is put into machines; empty: beside chelad */
     long long machines_max;
     long long create_ms, start_ms, stop_ms, snapshot_ms, destroy_ms; /* deadlines of operations */

@@ -6,6 +6,7 @@
 
 static const char *const full_choices[] = { "drop-oldest", "refuse", NULL };
 static const char *const driver_choices[] = { "sandbox", "qemu", "multipass", NULL };
+static const char *const exit_choices[] = { "stop", "keep", NULL };
 static const char *const accel_choices[] = { "auto", "kvm", "tcg", NULL };
 
 #define ROW(kind, name, member, def, ...) \
@@ -64,6 +65,8 @@ const struct opt hub_opts[] = {
         .doc = "How long ended tasks and their results can be looked up."),
     ROW(OPT_INT,  "hub.task_keep_rows", task_keep_rows, "1000", .min = 1, .max = 10000000, .flags = OPT_LIVE,
         .doc = "Of the ended tasks of each agent so many are kept, the newest."),
+    ROW(OPT_SIZE, "hub.tasks_memory", tasks_memory, "512M", .min = 1024, .max = 1LL << 40, .flags = OPT_LIVE,
+        .doc = "Bytes of all tasks that have not ended; past it new ones are refused with 503."),
     ROW(OPT_SIZE, "hub.output_max", output_max, "256K", .min = 1024, .max = 64LL << 20, .flags = OPT_LIVE,
         .doc = "Live output of a running task that is kept for those who begin to look, the newest."),
     ROW(OPT_SIZE, "hub.audit_max", audit_max, "64M", .min = 4096, .max = 1LL << 40, .flags = OPT_LIVE,
@@ -86,6 +89,8 @@ const struct opt hub_opts[] = {
         .doc = "The chela-agent that is put into machines; empty: the one beside chelad."),
     ROW(OPT_INT,  "machine.max", machines_max, "1000", .min = 1, .max = 100000, .flags = OPT_LIVE,
         .doc = "Machines that may exist."),
+    ROW(OPT_STR,  "machine.on_exit", on_exit, "stop", .one_of = exit_choices, .flags = OPT_LIVE,
+        .doc = "When the daemon is stopped: stop machines and start them again with it, or keep them running until it comes back."),
     ROW(OPT_MSEC, "machine.create_timeout", create_ms, "15m", .min = 100, .max = DAYS, .flags = OPT_LIVE,
         .doc = "Deadline of creating a machine, until its agent is connected."),
     ROW(OPT_MSEC, "machine.start_timeout", start_ms, "5m", .min = 100, .max = DAYS, .flags = OPT_LIVE,
