@@ -94,6 +94,9 @@ bool task_status(struct tasks *t, struct str agent, const json_t *payload);
 bool task_output(struct tasks *t, struct str agent, const json_t *payload);
 /* The agent has been deregistered: what waits or runs ends as failed. */
 CO int task_forget_agent(struct tasks *t, struct str agent, struct err *e) MUST_CHECK;
+/* It has lost its memory (a machine was set back): what it has ends as lost; what waits stays. */
+CO int task_lose_agent(struct tasks *t, struct str agent, const char *reason, struct err *e)
+    MUST_CHECK;
 
 /* POST /agents/:id/task, GET /agents/:id/tasks, GET /agents/:id/tasks/:taskId, GET /tasks,
  * GET /tasks/:taskId, GET /tasks/:taskId/output (SSE), POST …/cancel; room: struct tasks. */
