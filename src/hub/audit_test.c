@@ -74,7 +74,8 @@ static char *slurp(const char *name)
 /* Lines that follow from `hash` on; -1: the chain is broken. hash goes on. */
 static int follow(const char *name, char hash[AUDIT_HASH + 1])
 {
-    char *text = slurp(name), *line, *rest = NULL, copy[AUDIT_LINE_MAX], have[AUDIT_HASH + 1];
+    static char copy[AUDIT_LINE_MAX];
+    char *text = slurp(name), *line, *rest = NULL, have[AUDIT_HASH + 1];
     int n = 0;
 
     for (line = text ? strtok_r(text, "\n", &rest) : NULL; line;
