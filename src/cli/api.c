@@ -8,12 +8,14 @@
 #include <unistd.h>
 
 #include "base/paths.h"
+#include "base/time.h"
 #include "cli/cli.h"
 #include "net/url.h"
 
 #define ANSWER_MAX  (256 * MIB) /* an export of many sessions */
 #define JSON_DEPTH  600
 #define HEADERS_MAX 8
+#define HUB_MS      120000 /* of one question to the hub; it makes us wait 60 s at most */
 
 static enum err_code code_of(int status)
 {
@@ -47,6 +49,8 @@ static int refusal(struct cli *cli, int status, struct str body, struct err *e)
     struct str text;
 
     cli->refused = true;
+    cli->status = status;
+    cli->answer = arena_str(&cli->arena, body);
     if (json_parse(body, JSON_DEPTH, &cli->arena, &j, NULL, &unread) < 0)
         return err_set(e, code_of(status), "the daemon answered %d", status);
     detail = json_object_get(j, "detail");
@@ -69,28 +73,44 @@ static int refusal(struct cli *cli, int status, struct str body, struct err *e)
 }
 
 struct way {
-    char *url;
-    char *socket;
+    const char *url;
+    const char *socket;
     const char *headers[HEADERS_MAX];
 };
+
+const char *api_socket(struct cli *cli, const char *name)
+{
+    AUTO(free) char *fallback = cli->state ? NULL : path_state_default();
+
+    return arena_printf(&cli->arena, "%s/%s", cli->state ? cli->state : fallback, name);
+}
+
+/* Without a trailing slash, in the arena; NULL: the socket of the state directory. */
+static const char *base_url(struct cli *cli)
+{
+    const char *url = cli->hub ? cli->hub_url : cli->url;
+    size_t len = url ? strlen(url) : 0;
+
+    while (len && url[len - 1] == '/')
+        len--;
+    return url ? arena_printf(&cli->arena, "%.*s", (int)len, url) : NULL;
+}
 
 static int find_way(struct cli *cli, const char *path, const char *const *headers, bool body,
                     struct way *way, struct err *e)
 {
-    AUTO(free) char *fallback = NULL;
+    const char *url = base_url(cli);
     size_t n = 0;
 
     *way = (struct way){ 0 };
-    if (cli->url) {
-        size_t len = strlen(cli->url);
-
-        while (len && cli->url[len - 1] == '/')
-            len--;
-        way->url = arena_printf(&cli->arena, "%.*s%s", (int)len, cli->url, path);
+    if (cli->hub && cli->url && !url)
+        return err_set(e, ERR_INVALID,
+                       "CHELA_URL names a daemon elsewhere: name its hub with --url or "
+                       "CHELA_HUB_URL (http://host:9091)");
+    if (url) {
+        way->url = arena_printf(&cli->arena, "%s%s", url, path);
     } else {
-        fallback = cli->state ? NULL : path_state_default();
-        way->socket =
-            arena_printf(&cli->arena, "%s/chelad.sock", cli->state ? cli->state : fallback);
+        way->socket = api_socket(cli, cli->hub ? "hub.sock" : "chelad.sock");
         way->url = arena_printf(&cli->arena, "http://localhost%s", path);
         cli->no_daemon = access(way->socket, F_OK) < 0;
         if (cli->no_daemon)
@@ -100,7 +120,7 @@ static int find_way(struct cli *cli, const char *path, const char *const *header
     }
     if (body)
         way->headers[n++] = "Content-Type: application/json";
-    if (cli->url && cli->token)
+    if (url && cli->token)
         way->headers[n++] = arena_printf(&cli->arena, "Authorization: Bearer %s", cli->token);
     for (size_t i = 0; headers && headers[i] && n + 1 < HEADERS_MAX; i++)
         way->headers[n++] = headers[i];
@@ -143,6 +163,8 @@ CO int api_call_raw(struct cli *cli, enum http_method method, const char *path,
     if (r < 0)
         return r;
     call = call_of(&way, method, body);
+    if (cli->hub)
+        call.deadline_ms = deadline_in(HUB_MS);
     r = http_fetch(cli->client, &call, &cli->arena, &answer, e);
     if (r < 0)
         return unreachable(cli, &way, answer.fail, e);
@@ -184,7 +206,7 @@ static int cut_events(struct buf *b, int (*fn)(struct str, struct str, void *, s
                 data = (struct str){ line.p + 6, line.n - 6 }; /* ours are JSON: one line */
         }
         r = data.p ? fn(event, data, arg, e) : 0;
-        if (r < 0)
+        if (r != 0)
             return r;
         buf_eat(b, (size_t)(end - held.p) + 2);
     }
@@ -202,10 +224,10 @@ CO int api_events(struct cli *cli, const char *path, const char *const *headers,
     int r;
 
     buf_init(&held, ANSWER_MAX);
-    r = find_way(cli, path, headers, true, &way, e);
+    r = find_way(cli, path, headers, body.p != NULL, &way, e);
     if (r < 0)
         return r;
-    call = call_of(&way, HTTP_M_POST, body);
+    call = call_of(&way, body.p ? HTTP_M_POST : HTTP_M_GET, body);
     r = http_exchange_open(cli->client, &call, &cli->arena, &head, &x, e);
     if (r < 0)
         return unreachable(cli, &way, head.fail, e);
@@ -224,6 +246,25 @@ CO int api_events(struct cli *cli, const char *path, const char *const *headers,
     if (r == 0 && head.status >= 400)
         return refusal(cli, head.status, buf_str(&held), e);
     return r;
+}
+
+int api_ws(struct cli *cli, const char *path, const char **ret_url, const char *const **ret_headers,
+           const char **ret_socket, struct err *e)
+{
+    struct way *way = arena_new(&cli->arena, struct way);
+    struct str url;
+    int r;
+
+    r = find_way(cli, path, NULL, false, way, e);
+    if (r < 0)
+        return r;
+    url = str_of(way->url);
+    if (!str_starts(url, STR("http")))
+        return err_set(e, ERR_INVALID, "the URL of the hub begins with http:// or https://");
+    *ret_url = arena_printf(&cli->arena, "ws%s", way->url + 4); /* https becomes wss */
+    *ret_headers = way->headers;
+    *ret_socket = way->socket;
+    return 0;
 }
 
 const char *api_path(struct cli *cli, const char *prefix, const char *name, const char *suffix)

@@ -10,7 +10,7 @@
 
 static const struct cli_flag common[] = {
     { "state", "DIR", "state directory of the daemon to talk to" },
-    { "url", "URL", "talk to this address instead" },
+    { "url", "URL", "talk to this address instead (machine, task, hub: to the hub's, port 9091)" },
     { "token", "TOKEN", "API key for --url (better: variable CHELA_TOKEN)" },
     { "json", NULL, "print JSON for programs" },
 };
@@ -84,7 +84,7 @@ static void keep_common(struct cli *cli, size_t index, const char *value)
         cli->state = value;
         break;
     case 1:
-        cli->url = value;
+        cli->url = cli->hub_url = value;
         break;
     case 2:
         cli->token = value;
@@ -100,11 +100,15 @@ struct given { /* a flag of the command, kept until the command is known */
     size_t len;
 };
 
-/* Does any command have this flag with a value? Needed before the command is known. */
-static bool takes_value(const char *name, size_t len)
+/* Does the command, or while it is not known any command, have this flag with a value? */
+static bool takes_value(const struct cli_cmd *known, const char *name, size_t len)
 {
+    const struct cli_flag *own;
     size_t index;
 
+    own = known ? find_flag(known->flags, known->n_flags, name, len, &index) : NULL;
+    if (own)
+        return own->value != NULL;
     for (const struct cli_cmd *const *c = cli_commands; *c; c++) {
         const struct cli_flag *f = find_flag((*c)->flags, (*c)->n_flags, name, len, &index);
 
@@ -114,13 +118,13 @@ static bool takes_value(const char *name, size_t len)
     return false;
 }
 
-static int take_flag(struct cli *cli, int argc, char **argv, int *i, struct given *given,
-                     size_t *n_given, struct err *e)
+static int take_flag(struct cli *cli, const struct cli_cmd *known, int argc, char **argv, int *i,
+                     struct given *given, size_t *n_given, struct err *e)
 {
     const char *name = argv[*i] + 2, *equals = strchr(name, '=');
     size_t len = equals ? (size_t)(equals - name) : strlen(name), index;
     const struct cli_flag *flag = find_flag(common, LEN(common), name, len, &index);
-    bool wants = flag ? flag->value != NULL : takes_value(name, len);
+    bool wants = flag ? flag->value != NULL : takes_value(known, name, len);
     const char *value = equals ? equals + 1 : "";
 
     if (wants && !equals) {
@@ -152,15 +156,43 @@ static int assign(const struct cli_cmd *cmd, const struct given *given, size_t n
     return 0;
 }
 
+/* The same by another name. */
+static size_t drop_alias(const char **words, size_t n)
+{
+    if (n > 1 && strcmp(words[0], "workflow") == 0 && strcmp(words[1], "schedule") == 0)
+        memmove(words, words + 1, --n * sizeof(*words));
+    return n;
+}
+
+/* Flags end here: what follows belongs to a command of others. */
+static bool is_rest(const struct cli_cmd *cmd, size_t n_words, size_t used)
+{
+    return cmd && cmd->rest && n_words >= used + cmd->rest;
+}
+
+static int finish(const struct cli_cmd *cmd, const char *const *words, size_t n, size_t used,
+                  struct args *args, struct err *e)
+{
+    if (!cmd)
+        return err_set(e, ERR_INVALID, "no command '%s%s%s': see 'chela --help'", words[0],
+                       n > 1 ? " " : "", n > 1 ? words[1] : "");
+    args->words = words + used;
+    args->n_words = n - used;
+    if (args->n_words < cmd->min || args->n_words > cmd->max)
+        return err_set(e, ERR_INVALID, "usage: chela %s %s", cmd->name, cmd->words);
+    return 0;
+}
+
 int args_parse(struct cli *cli, int argc, char **argv, const struct cli_cmd **ret_cmd,
                struct args *args, struct err *e)
 {
+    const char **words = arena_alloc(&cli->arena, (size_t)(argc + 1) * sizeof(*words));
     struct given given[CLI_FLAGS_MAX];
-    const char *words[CLI_WORDS_MAX];
     size_t n_words = 0, n_given = 0, used = 0;
     bool flags_end = false, help = false;
     int r;
 
+    *ret_cmd = NULL;
     for (int i = 1; i < argc; i++) {
         if (!flags_end && strcmp(argv[i], "--") == 0) {
             flags_end = true;
@@ -169,28 +201,23 @@ int args_parse(struct cli *cli, int argc, char **argv, const struct cli_cmd **re
         } else if (!flags_end && strcmp(argv[i], "--version") == 0) {
             return ARGS_VERSION;
         } else if (!flags_end && strncmp(argv[i], "--", 2) == 0) {
-            r = take_flag(cli, argc, argv, &i, given, &n_given, e);
+            r = take_flag(cli, *ret_cmd, argc, argv, &i, given, &n_given, e);
             if (r < 0)
                 return r;
-        } else if (n_words == CLI_WORDS_MAX) {
-            return err_set(e, ERR_INVALID, "too many arguments");
         } else {
             words[n_words++] = argv[i];
+            n_words = drop_alias(words, n_words);
+            *ret_cmd = find_command(words, n_words, &used);
+            if (!flags_end && is_rest(*ret_cmd, n_words, used)) {
+                flags_end = true;
+                i += i + 1 < argc && strcmp(argv[i + 1], "--") == 0;
+            }
         }
     }
-    if (n_words > 1 && strcmp(words[0], "workflow") == 0 && strcmp(words[1], "schedule") == 0)
-        memmove(words, words + 1, --n_words * sizeof(*words)); /* the same by another name */
-    *ret_cmd = n_words ? find_command(words, n_words, &used) : NULL;
     if (help || !n_words)
         return ARGS_HELP;
-    if (!*ret_cmd)
-        return err_set(e, ERR_INVALID, "no command '%s%s%s': see 'chela --help'", words[0],
-                       n_words > 1 ? " " : "", n_words > 1 ? words[1] : "");
-    args->n_words = n_words - used;
-    memcpy(args->words, words + used, args->n_words * sizeof(*words));
-    if (args->n_words < (*ret_cmd)->min || args->n_words > (*ret_cmd)->max)
-        return err_set(e, ERR_INVALID, "usage: chela %s %s", (*ret_cmd)->name, (*ret_cmd)->words);
-    return assign(*ret_cmd, given, n_given, args, e);
+    r = finish(*ret_cmd, words, n_words, used, args, e);
+    return r < 0 ? r : assign(*ret_cmd, given, n_given, args, e);
 }
 
 const char *args_flag(const struct cli_cmd *cmd, const struct args *args, const char *name)

@@ -8,10 +8,26 @@ static CO int nothing(struct cli *cli, const struct args *args, struct err *e)
 }
 
 static const struct cli_flag flags[] = { { "session", "ID", "" }, { "stream", NULL, "" } };
-static const struct cli_cmd call = { "agent call", "<name> <prompt>", 2,  2,
-                                     flags,        LEN(flags),        "", nothing };
-static const struct cli_cmd state = { "status", "", 0, 0, NULL, 0, "", nothing };
-const struct cli_cmd *const cli_commands[] = { &call, &state, NULL };
+static const struct cli_flag exec_flags[] = { { "stream", "NAME", "" } };
+static const struct cli_cmd call = {
+    .name = "agent call",
+    .words = "<name> <prompt>",
+    .min = 2,
+    .max = 2,
+    CLI_FLAGS(flags),
+    .run = nothing,
+};
+static const struct cli_cmd state = { .name = "status", .words = "", .run = nothing };
+static const struct cli_cmd exec = {
+    .name = "machine exec",
+    .words = "<name> <command>...",
+    .min = 2,
+    .max = SIZE_MAX,
+    .rest = 1,
+    CLI_FLAGS(exec_flags),
+    .run = nothing,
+};
+const struct cli_cmd *const cli_commands[] = { &call, &state, &exec, NULL };
 
 #define ARGV(...) \
     char *argv[] = { (char[]){ "chela" }, __VA_ARGS__, NULL }; \
@@ -35,6 +51,7 @@ TEST(flags_stand_before_or_after_the_command)
     CHECK_STR(args.words[1], "hi");
     CHECK_STR(args_flag(cmd, &args, "session"), "s1");
     CHECK(args_flag(cmd, &args, "stream"));
+    arena_done(&cli.arena);
 }
 
 TEST(two_dashes_end_the_flags)
@@ -48,6 +65,26 @@ TEST(two_dashes_end_the_flags)
     CHECK_INT(args_parse(&cli, argc, argv, &cmd, &args, &e), 0);
     CHECK_STR(args.words[1], "--stream");
     CHECK(!args_flag(cmd, &args, "stream"));
+    arena_done(&cli.arena);
+}
+
+TEST(a_command_of_others_keeps_its_own_flags)
+{
+    ARGV(W("machine"), W("exec"), W("--stream"), W("s1"), W("box"), W("ls"), W("--stream"), W("-l"),
+         W("--"), W("--help"));
+    const struct cli_cmd *cmd;
+    struct cli cli = { 0 };
+    struct args args = { 0 };
+    struct err e;
+
+    CHECK_INT(args_parse(&cli, argc, argv, &cmd, &args, &e), 0);
+    CHECK_STR(args_flag(cmd, &args, "stream"), "s1"); /* a value here, a switch of `agent call` */
+    CHECK_INT(args.n_words, 6);
+    CHECK_STR(args.words[0], "box");
+    CHECK_STR(args.words[2], "--stream");
+    CHECK_STR(args.words[4], "--");
+    CHECK_STR(args.words[5], "--help");
+    arena_done(&cli.arena);
 }
 
 TEST(what_cannot_be_meant_is_refused)
@@ -71,5 +108,6 @@ TEST(what_cannot_be_meant_is_refused)
             argv[argc] = copies[argc - 1];
         }
         CHECK_INT(args_parse(&cli, argc, argv, &cmd, &args, &e), -ERR_INVALID);
+        arena_done(&cli.arena);
     }
 }

@@ -16,22 +16,28 @@
 
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_NOT_FOUND = 3, CLI_NO_DAEMON = 4 };
 
-#define CLI_WORDS_MAX 8
-#define CLI_FLAGS_MAX 16
+#define CLI_FLAGS_MAX 20
 
 struct cli_flag {
     const char *name;  /* "session": --session */
     const char *value; /* "ID", or NULL for a switch */
     const char *doc;
+    char letter;     /* of vm-agent: -t */
+    const char *def; /* of vm-agent: shown in its help, applied by the command */
 };
 
 struct cli {
     const char *state; /* the state directory whose socket we use */
     const char *url;   /* instead: where the daemon listens */
     const char *token;
+    const char *hub_url; /* where its hub listens, for commands about agents and machines */
     bool json;
-    bool no_daemon; /* set when nobody answered: its own exit status */
-    bool refused;   /* set when the daemon answered with an error */
+    bool hub;          /* this command talks to the hub: hub.sock, or hub_url */
+    bool vm;           /* called as vm-agent: its texts, its marks */
+    bool no_daemon;    /* set when nobody answered: its own exit status */
+    bool refused;      /* set when the daemon answered with an error */
+    int status;        /* of that answer, */
+    struct str answer; /* and what it said, in the arena */
     struct loop *loop;
     struct http_client *client;
     struct arena arena; /* lives as long as the command */
@@ -39,7 +45,7 @@ struct cli {
 
 /* What was given: the words behind the command's name, and its flags by the row's order. */
 struct args {
-    const char *words[CLI_WORDS_MAX];
+    const char *const *words; /* in the cli's arena */
     size_t n_words;
     const char *flags[CLI_FLAGS_MAX]; /* NULL: not given; a switch is "" */
 };
@@ -48,6 +54,8 @@ struct cli_cmd {
     const char *name;  /* "agent add" */
     const char *words; /* "<name> <url>", for the usage line */
     size_t min, max;   /* how many of them */
+    size_t rest;       /* behind so many of them flags are words too: a command of others */
+    bool hub;          /* it talks to the hub */
     const struct cli_flag *flags;
     size_t n_flags;
     const char *doc;
@@ -78,6 +86,15 @@ extern const struct cli_cmd cmd_swarm_status, cmd_swarm_health, cmd_swarm_routin
 extern const struct cli_cmd cmd_swarm_command, cmd_swarm_trackers;
 extern const struct cli_cmd cmd_swarm_agents, cmd_swarm_create, cmd_swarm_show, cmd_swarm_provision,
     cmd_swarm_pause, cmd_swarm_resume, cmd_swarm_heartbeat, cmd_swarm_message, cmd_swarm_rm;
+extern const struct cli_cmd cmd_machine_ls, cmd_machine_create, cmd_machine_show, cmd_machine_start,
+    cmd_machine_stop, cmd_machine_restart, cmd_machine_snapshot, cmd_machine_snapshots,
+    cmd_machine_forget, cmd_machine_restore, cmd_machine_destroy, cmd_machine_exec,
+    cmd_machine_shell, cmd_machine_logs, cmd_machine_cp, cmd_machine_apply, cmd_machine_drivers;
+extern const struct cli_cmd cmd_task_ls, cmd_task_show, cmd_task_send, cmd_task_cancel,
+    cmd_task_output, cmd_task_dead;
+extern const struct cli_cmd cmd_hub_agents, cmd_hub_register, cmd_hub_rm, cmd_hub_drain,
+    cmd_hub_events, cmd_hub_top, cmd_hub_audit, cmd_hub_install, cmd_audit_verify;
+extern const struct cli_cmd cmd_profile_ls, cmd_profile_show, cmd_profile_create, cmd_profile_rm;
 extern const struct cli_cmd cmd_store_copy, cmd_status, cmd_version, cmd_completion;
 
 /* Parse argv into cli, *ret_cmd and args. 0, CLI_USAGE (said why on stderr), or <0. Pure but for
@@ -86,6 +103,10 @@ enum { ARGS_HELP = 100, ARGS_VERSION = 101 };
 int args_parse(struct cli *cli, int argc, char **argv, const struct cli_cmd **ret_cmd,
                struct args *args, struct err *e) MUST_CHECK;
 void args_help(const struct cli_cmd *cmd); /* NULL: of all commands */
+
+/* Run a command in a fiber on a loop of its own; what run() of its row returned. */
+int cli_run(struct cli *cli, const struct cli_cmd *cmd, const struct args *args, struct err *e)
+    MUST_CHECK;
 
 /* The flag of that name of the command, NULL when not given. */
 const char *args_flag(const struct cli_cmd *cmd, const struct args *args, const char *name);
@@ -106,10 +127,17 @@ CO int api_call_raw(struct cli *cli, enum http_method method, const char *path,
                     const char *const *headers, struct str body, struct str *ret, struct err *e)
     MUST_CHECK;
 
-/* POST and hand each server-sent event to fn as it comes. */
+/* POST (without a body: GET) and hand each server-sent event to fn as it comes, until the daemon
+ * ends the stream or fn returns something else than 0, which is returned. */
 CO int api_events(struct cli *cli, const char *path, const char *const *headers, struct str body,
                   int (*fn)(struct str event, struct str data, void *arg, struct err *e), void *arg,
                   struct err *e) MUST_CHECK;
+
+/* The socket of that name in the state directory, in the arena. */
+const char *api_socket(struct cli *cli, const char *name);
+/* What a WebSocket of the hub is opened with: its URL and headers, the socket or NULL. */
+int api_ws(struct cli *cli, const char *path, const char **ret_url, const char *const **ret_headers,
+           const char **ret_socket, struct err *e) MUST_CHECK;
 
 /* "/api/vps/agents/%s" with name percent-encoded, in the cli's arena. */
 const char *api_path(struct cli *cli, const char *prefix, const char *name, const char *suffix);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/input.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 int input_read(struct cli *cli, const char *path, size_t max, struct str *ret, struct err *e)
 {
@@ -42,4 +44,19 @@ int print_removed(struct cli *cli, const char *name, struct err *e)
     }
     j = json_pack("{s:s}", "removed", name);
     return print_json(j, e);
+}
+
+int make_dirs(const char *path, mode_t mode, struct err *e)
+{
+    AUTO(free) char *p = xstrdup(path);
+
+    for (char *slash = strchr(p + 1, '/');; slash = strchr(slash + 1, '/')) {
+        if (slash)
+            *slash = '\0';
+        if (mkdir(p, mode) < 0 && errno != EEXIST)
+            return err_sys(e, "make directory '%s'", p);
+        if (!slash)
+            return 0;
+        *slash = '/';
+    }
 }

@@ -4,6 +4,8 @@
  */
 #pragma once
 
+#include <sys/types.h>
+
 #include "cli/cli.h"
 
 /* A whole file ("-": standard input) into the cli's arena; ERR_LIMIT past max. Blocking: nothing
@@ -13,3 +15,6 @@ int input_read(struct cli *cli, const char *path, size_t max, struct str *ret, s
 
 /* "removed NAME", or {"removed":"NAME"}. */
 int print_removed(struct cli *cli, const char *name, struct err *e) MUST_CHECK;
+
+/* A directory and those above it, where they are missing. Blocking. */
+int make_dirs(const char *path, mode_t mode, struct err *e) MUST_CHECK;

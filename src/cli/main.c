@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * cli/main.c — chela: find the command's row, run it in a fiber, end with its status.
+ * cli/main.c — chela: find the command's row, run it in a fiber, end with its status. Called as
+ * vm-agent it is another command line over the same: vm_agent.c.
  */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
-#include "base/offload.h"
-#include "cli/cli.h"
+#include "cli/vm_agent.h"
 
 const struct cli_cmd *const cli_commands[] = {
     &cmd_agent_add,
@@ -67,29 +67,48 @@ const struct cli_cmd *const cli_commands[] = {
     &cmd_swarm_heartbeat,
     &cmd_swarm_message,
     &cmd_swarm_rm,
+    &cmd_machine_ls,
+    &cmd_machine_create,
+    &cmd_machine_show,
+    &cmd_machine_start,
+    &cmd_machine_stop,
+    &cmd_machine_restart,
+    &cmd_machine_snapshot,
+    &cmd_machine_snapshots,
+    &cmd_machine_forget,
+    &cmd_machine_restore,
+    &cmd_machine_destroy,
+    &cmd_machine_exec,
+    &cmd_machine_shell,
+    &cmd_machine_logs,
+    &cmd_machine_cp,
+    &cmd_machine_apply,
+    &cmd_machine_drivers,
+    &cmd_task_ls,
+    &cmd_task_show,
+    &cmd_task_send,
+    &cmd_task_cancel,
+    &cmd_task_output,
+    &cmd_task_dead,
+    &cmd_hub_agents,
+    &cmd_hub_register,
+    &cmd_hub_rm,
+    &cmd_hub_drain,
+    &cmd_hub_events,
+    &cmd_hub_top,
+    &cmd_hub_audit,
+    &cmd_hub_install,
+    &cmd_audit_verify,
+    &cmd_profile_ls,
+    &cmd_profile_show,
+    &cmd_profile_create,
+    &cmd_profile_rm,
     &cmd_store_copy,
     &cmd_status,
     &cmd_version,
     &cmd_completion,
     NULL,
 };
-
-struct job {
-    struct cli *cli;
-    const struct cli_cmd *cmd;
-    const struct args *args;
-    int r;
-    struct err e;
-};
-
-static CO int flow(void *arg, struct err *e)
-{
-    struct job *job = arg;
-
-    job->r = job->cmd->run(job->cli, job->args, &job->e);
-    loop_stop(job->cli->loop);
-    return 0;
-}
 
 static int exit_status(const struct cli *cli, int r, const struct err *e)
 {
@@ -103,34 +122,13 @@ static int exit_status(const struct cli *cli, int r, const struct err *e)
     return e->code == ERR_INVALID ? CLI_USAGE : CLI_FAILED; /* what we refuse ourselves */
 }
 
-static int run(struct cli *cli, const struct cli_cmd *cmd, const struct args *args, struct err *e)
-{
-    const struct http_client_conf conf = { 0 };
-    struct job job = { .cli = cli, .cmd = cmd, .args = args };
-    int r;
-
-    r = loop_new(&cli->loop, e);
-    if (r == 0)
-        r = http_client_new(cli->loop, &conf, &cli->client, e);
-    if (r == 0)
-        r = fiber_spawn(cli->loop, "command", flow, &job, NULL, e);
-    if (r < 0)
-        return r;
-    loop_run(cli->loop);
-    http_client_free(cli->client);
-    offload_shutdown();
-    loop_free(cli->loop);
-    if (job.r < 0)
-        *e = job.e;
-    return job.r;
-}
-
 int main(int argc, char **argv)
 {
     struct cli cli = {
         .state = getenv("CHELA_STATE"),
         .url = getenv("CHELA_URL"),
         .token = getenv("CHELA_TOKEN"),
+        .hub_url = getenv("CHELA_HUB_URL"),
     };
     const struct cli_cmd *cmd = NULL;
     struct args args = { 0 };
@@ -139,6 +137,8 @@ int main(int argc, char **argv)
 
     signal(SIGPIPE, SIG_DFL);
     log_setup(LOG_WARN, LOG_TEXT);
+    if (vm_agent_called(argv[0]))
+        return vm_agent_main(argc, argv);
     r = args_parse(&cli, argc, argv, &cmd, &args, &e);
     if (r == ARGS_VERSION) {
         printf("chela %s\n", CHELA_VERSION);
@@ -152,7 +152,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "chela: %s\n", e.msg);
         return CLI_USAGE;
     }
-    r = run(&cli, cmd, &args, &e);
+    r = cli_run(&cli, cmd, &args, &e);
     status = exit_status(&cli, r, &e);
     arena_done(&cli.arena);
     if (fflush(stdout) == EOF && status == CLI_OK) {
