@@ -62,21 +62,6 @@ void machine_add(struct machine *m)
     strmap_add(&f->map, &m->node, str_of(m->name));
 }
 
-void machine_remove(struct machine *m)
-{
-    struct fleet *f = m->fleet;
-    size_t i = 0;
-
-    while (f->list[i] != m)
-        i++;
-    memmove(&f->list[i], &f->list[i + 1], (f->n - i - 1) * sizeof(struct machine *));
-    f->n--;
-    strmap_remove(&f->map, &m->node);
-    m->gone = true;
-    fleet_wake(f);
-    machine_unref(m);
-}
-
 /* --- waiting --- */
 
 void fleet_wake(struct fleet *f)
@@ -131,6 +116,26 @@ static void tell(struct machine *m)
         event(h, "machine.state", body);
     }
     fleet_wake(m->fleet);
+}
+
+void machine_remove(struct machine *m)
+{
+    struct fleet *f = m->fleet;
+    size_t i = 0;
+
+    while (f->list[i] != m)
+        i++;
+    memmove(&f->list[i], &f->list[i + 1], (f->n - i - 1) * sizeof(struct machine *));
+    f->n--;
+    strmap_remove(&f->map, &m->node);
+    m->gone = true;
+    count_states(f);
+    if (event_wanted(f->h))
+        event(f->h, "machine.state",
+              json_pack("{s:s, s:s, s:s}", "machine", m->name, "driver", m->driver->name, "state",
+                        "destroyed"));
+    fleet_wake(f);
+    machine_unref(m);
 }
 
 void machine_move(struct machine *m, enum machine_state to, const char *reason)

@@ -126,6 +126,15 @@ CO int step_create(void *arg, struct buf *out, struct err *e)
 
 /* --- start --- */
 
+static struct str last_line(struct str text)
+{
+    const char *nl;
+
+    text = str_trim(text);
+    nl = text.n ? memrchr(text.p, '\n', text.n) : NULL;
+    return nl ? (struct str){ nl + 1, text.n - (size_t)(nl + 1 - text.p) } : text;
+}
+
 /* The end of what it printed, for who asks why it did not come. */
 static CO void add_last_words(struct operation *p, struct arena *a, struct err *e)
 {
@@ -137,13 +146,14 @@ static CO void add_last_words(struct operation *p, struct arena *a, struct err *
     buf_init(&log, 4 * KIB);
     make_job(p, a, NULL, &job);
     job.deadline_ms = now_ms() + FORCE_MS;
-    if (!p->m->driver->logs || p->m->driver->logs(&job, 160, &log, &ignored) < 0)
+    if (!p->m->driver->logs || p->m->driver->logs(&job, 1 * KIB, &log, &ignored) < 0)
         return;
-    words = str_trim(buf_str(&log));
+    words = last_line(buf_str(&log));
     if (words.n) {
         struct err first = *e;
 
-        (void)err_set(e, first.code, "%.120s: " STR_FMT, first.msg, STR_ARG(words));
+        (void)err_set(e, first.code, "%.120s: %.*s", first.msg,
+                      (int)(words.n < 110 ? words.n : 110), words.p);
     }
 }
 
