@@ -10,6 +10,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,8 @@
 
 #include "base/str.h"
 #include "net/stream_int.h"
+
+enum { KEEP_ALIVE_S = 2, KEEP_ALIVE_N = 3 }; /* between questions; unanswered ones */
 
 static bool in6_is_loopback(const struct in6_addr *a)
 {
@@ -223,6 +226,25 @@ void stream_shutdown(struct stream *s)
     if (s->tls)
         tls_shutdown(s->tls);
     shutdown(s->fd, SHUT_WR);
+}
+
+void stream_keep_alive(struct stream *s, unsigned idle_s)
+{
+    const struct {
+        int level, name;
+        unsigned value;
+    } options[] = {
+        { SOL_SOCKET, SO_KEEPALIVE, 1 },
+        { IPPROTO_TCP, TCP_KEEPIDLE, idle_s },
+        { IPPROTO_TCP, TCP_KEEPINTVL, KEEP_ALIVE_S },
+        { IPPROTO_TCP, TCP_KEEPCNT, KEEP_ALIVE_N },
+        /* What was sent and is not acknowledged keeps the questions from being asked. */
+        { IPPROTO_TCP, TCP_USER_TIMEOUT, 1000 * (idle_s + KEEP_ALIVE_S * KEEP_ALIVE_N) },
+    };
+
+    for (size_t i = 0; i < LEN(options) && !s->peer.local; i++)
+        (void)setsockopt(s->fd, options[i].level, options[i].name, &options[i].value,
+                         sizeof(options[i].value)); /* a connection works without */
 }
 
 void stream_reset(struct stream *s)

@@ -58,6 +58,8 @@ bool stream_pending(const struct stream *s); /* TLS holds decrypted bytes: read 
 int stream_hung_up(const struct stream *s,
                    struct err *e);      /* asked without reading: 0, STREAM_END, <0 reset */
 void stream_shutdown(struct stream *s); /* tell the peer we are done writing */
+/* Ask the peer after so many idle seconds whether it is there, and give it up after some more. */
+void stream_keep_alive(struct stream *s, unsigned idle_s);
 void stream_reset(struct stream *s);    /* make the coming stream_free() send a RST */
 void stream_free(struct stream *s);     /* NULL is fine; closes the fd at the end of the turn */
 const struct stream_addr *stream_peer(const struct stream *s);

@@ -56,13 +56,15 @@ enum { WS_REFUSED = 1 };
 int ws_accept(struct http_req *req, const char *subprotocol, const struct ws_limits *limits,
               const struct ws_ops *ops, void *arg, struct ws **ret, struct err *e) MUST_CHECK;
 
-/* Client side. url ws:// or wss://; headers as in http_call. No outbound policy is applied. */
+/* Client side. url ws:// or wss://; headers as in http_call. No outbound policy is applied.
+ * ERR_UNAUTHORIZED: the answer is 401. */
 struct ws_connect {
     const char *url;
     const char *const *headers;
     const char *subprotocol;
     const char *unix_socket; /* connect there instead of to the URL's host; NULL: no */
     struct tls_context *tls; /* for wss; NULL: system CAs */
+    unsigned keep_alive_s;   /* see stream_keep_alive(); 0: no */
     uint64_t deadline_ms;
 };
 CO int ws_open(struct loop *loop, const struct ws_connect *c, const struct ws_limits *limits,

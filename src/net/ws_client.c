@@ -168,6 +168,8 @@ CO static int open_it(struct loop *loop, const struct ws_connect *c, const struc
                        : stream_connect(loop, host, u->port, tls, c->deadline_ms, &s, e);
     if (r < 0)
         return r;
+    if (c->keep_alive_s)
+        stream_keep_alive(s, c->keep_alive_s);
     stream_rebind(s, wake, fiber_self());
     r = shake_hands(s, c, u, in, ret_head, e);
     if (r < 0)

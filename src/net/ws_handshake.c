@@ -91,6 +91,8 @@ static int check_status(struct str line, struct err *e)
 
     if (!str_split(&line, ' ', &version) || !str_eq_z(version, "HTTP/1.1") || line.n < 3)
         return err_set(e, ERR_UNAVAILABLE, "answer is not HTTP/1.1");
+    if (memcmp(line.p, "401", 3) == 0)
+        return err_set(e, ERR_UNAUTHORIZED, "answer is 401: the credential is refused");
     if (memcmp(line.p, "101", 3) != 0 || (line.n > 3 && line.p[3] != ' '))
         return err_set(e, ERR_UNAVAILABLE, "answer is %.3s instead of 101", line.p);
     return 0;
