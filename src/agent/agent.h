@@ -4,7 +4,8 @@
  *
  *   conf.c     config.json and the environment
  *   link.c     the WebSocket: connect, back off, hello, resync, what is said and heard
- *   runner.c   tasks: limit, queue, dedupe, cancel; spool.c results on disk; live.c output
+ *   runner.c   tasks: limit, queue, dedupe, cancel; spool.c what is on disk; deliver.c results on
+ *              their way; live.c output as it comes
  *   run.c      processes;  types.c, files.c, git.c, transfer.c, … the types of tasks
  *   health.c   the report from /proc;  audit.c the agent's audit log;  pty.c interactive shells
  *   relay.c    ways out of a sandbox: loopback ports to unix sockets;  init.c being PID 1
@@ -17,7 +18,7 @@
 #include "base/err.h"
 #include "base/fiber.h"
 #include "base/json.h"
-#include "net/ws.h"
+#include "base/str.h"
 
 #define AGENT_PROTOCOL 1 /* of `hello` in docs/agent-protocol.md */
 
@@ -29,12 +30,15 @@ struct agent_conf {
     char *id, *token, *hub_url; /* ws://, wss:// or unix:/path */
     char *type;
     char **capabilities; /* NULL-terminated */
-    long long max_concurrent, default_timeout_ms;
+    long long max_concurrent, max_queued, default_timeout_ms;
     bool allow_sudo;
+    bool token_in_header;   /* Authorization instead of the URL; the original hub wants the URL */
+    long long keep_alive_s; /* TCP keep-alive: idle seconds before it asks */
+    long long spool_bytes;  /* on disk, past which no task is accepted */
     long long reconnect_attempts; /* 0: for ever */
     long long reconnect_first_ms, reconnect_last_ms;
     long long health_ms;
-    char *state_dir; /* spool and audit log; default /var/lib/vm-agent, else ~/.vm-agent */
+    char *state_dir; /* the spool; see agent_conf_load() */
     char *audit_path;
     char *work_dir;             /* of tasks that name no cwd; default: the agent's own */
     char *root;                 /* file:* and git:* stay below it; NULL: no such bound */
@@ -43,9 +47,17 @@ struct agent_conf {
     size_t n_relays;
 };
 
-/* Read AGENT_CONFIG (default /etc/vm-agent/config.json); failing that, AGENT_ID, AGENT_TOKEN and
- * HUB_URL. ERR_INVALID: no token. Blocking. */
+/*
+ * Read AGENT_CONFIG (default /etc/vm-agent/config.json; a block device is read up to its NULs or
+ * line feeds); failing that, say so on stderr and take AGENT_ID, AGENT_TOKEN and HUB_URL; never a
+ * mixture. Without stateDir the state is in $STATE_DIRECTORY, else for root in
+ * /var/lib/vm-agent/<id>, else in ~/.vm-agent/<id>. ERR_INVALID: a value that is none;
+ * ERR_UNAUTHORIZED: no token. Blocking.
+ */
 int agent_conf_load(struct agent_conf *ret, struct err *e) MUST_CHECK;
+
+/* The same of a text. */
+int agent_conf_parse(struct str text, struct agent_conf *ret, struct err *e) MUST_CHECK;
 void agent_conf_done(struct agent_conf *c);
 
 struct agent;
@@ -61,6 +73,9 @@ struct loop *agent_loop(const struct agent *a);
 int agent_say(struct agent *a, const char *to, const char *type, json_t *payload, struct err *e)
     MUST_CHECK;
 bool agent_connected(const struct agent *a);
+
+/* Is there room for more of what comes fast (output, shells)? Less than 256 KiB wait to be sent. */
+bool agent_has_room(const struct agent *a);
 struct audit_log *agent_audit(const struct agent *a); /* NULL: there is none */
 
 /* --- health.c --- */
@@ -85,8 +100,8 @@ void audit_task(struct audit_log *l, const char *event, const char *agent, const
 struct shells;
 struct shells *shells_new(struct agent *a);
 void shells_message(struct shells *s, const json_t *payload); /* open, data, resize, close */
-void shells_lost(struct shells *s); /* the link is gone, and those who typed: hang up on all */
-CO void shells_free(struct shells *s);                        /* ends them */
+void shells_lost(struct shells *s);    /* the link is gone, and those who typed: hang up on all */
+CO void shells_free(struct shells *s); /* ends them */
 
 /* --- relay.c --- */
 struct relays;

@@ -1,17 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * agent/main.c — chela-agent: the runtime beside an agent. `http` is its one mode so far.
+ * agent/main.c — chela-agent: the runtime of an agent. Without arguments it is the agent of a hub;
+ * `http` makes a command an HTTP agent, `init` is PID 1 of a minimal guest.
  */
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "agent/agent.h"
 #include "agent/http_agent.h"
 #include "base/log.h"
 #include "base/str.h"
 
 static const char help[] =
-    "usage: chela-agent http [flags] -- COMMAND [ARG ...]\n\n"
-    "Serve a command as an HTTP agent: the prompt goes to its standard input, its standard\n"
+    "usage: chela-agent\n"
+    "       chela-agent http [flags] -- COMMAND [ARG ...]\n"
+    "       chela-agent init\n\n"
+    "Without arguments: be an agent of a hub, as AGENT_CONFIG says (/etc/vm-agent/config.json), "
+    "or\n"
+    "else AGENT_ID, AGENT_TOKEN and HUB_URL.\n\n"
+    "init: the same as PID 1 of a virtual machine: set it up, run the agent, power off at the "
+    "end.\n\n"
+    "http: serve a command as an HTTP agent: the prompt goes to its standard input, its standard\n"
     "output is the answer. A non-zero exit is answered 500, a timeout 504.\n\n"
     "  --port N          port to listen on (8000; 0 picks a free one)\n"
     "  --host HOST       address to listen on (127.0.0.1)\n"
@@ -72,7 +82,33 @@ static int parse(struct http_agent_options *opt, int argc, char **argv, struct e
     return 0;
 }
 
-int main(int argc, char **argv)
+/* The agent's token is in the configuration, or in a variable that no task shall see. */
+static int run_agent(void)
+{
+    struct agent_conf conf;
+    struct err e;
+    int r;
+
+    mallopt(M_ARENA_MAX, 1); /* a few threads that write files need no heaps of their own */
+    log_setup(LOG_INFO, LOG_AUTO);
+    r = agent_conf_load(&conf, &e);
+    if (r == -ERR_UNAUTHORIZED) {
+        fprintf(stderr, "chela-agent: no token\n"
+                        "chela-agent: set \"token\" in the configuration, or AGENT_TOKEN\n");
+        return 1;
+    }
+    if (r < 0) {
+        fprintf(stderr, "chela-agent: %s\n", e.msg);
+        return 1;
+    }
+    r = agent_run(&conf, &e);
+    agent_conf_done(&conf);
+    if (r < 0)
+        fprintf(stderr, "chela-agent: %s\n", e.msg);
+    return r < 0 ? 1 : 0;
+}
+
+static int run_http(int argc, char **argv)
 {
     struct http_agent_options opt = {
         .host = "127.0.0.1",
@@ -84,18 +120,6 @@ int main(int argc, char **argv)
     };
     struct err e;
 
-    if (argc > 1 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "version") == 0)) {
-        printf("chela-agent %s\n", CHELA_VERSION);
-        return 0;
-    }
-    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
-        fputs(help, stdout);
-        return 0;
-    }
-    if (argc < 2 || strcmp(argv[1], "http") != 0) {
-        fputs(help, stderr);
-        return 2;
-    }
     if (opt.token && !*opt.token)
         opt.token = NULL;
     if (parse(&opt, argc, argv, &e) < 0) {
@@ -108,4 +132,24 @@ int main(int argc, char **argv)
         return 1;
     }
     return 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2)
+        return run_agent();
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "version") == 0) {
+        printf("chela-agent %s\n", CHELA_VERSION);
+        return 0;
+    }
+    if (strcmp(argv[1], "--help") == 0) {
+        fputs(help, stdout);
+        return 0;
+    }
+    if (strcmp(argv[1], "init") == 0)
+        init_main();
+    if (strcmp(argv[1], "http") == 0)
+        return run_http(argc, argv);
+    fputs(help, stderr);
+    return 2;
 }

@@ -195,7 +195,7 @@ def test_output_that_is_not_utf8_does_not_break_the_answer(agent):
     answer.json()
 
 
-@pytest.mark.parametrize("arguments", [(), ("http",), ("http", "--"), ("nothing",),
+@pytest.mark.parametrize("arguments", [("http",), ("http", "--"), ("nothing",),
                                        ("http", "--port", "x", "--", "cat"),
                                        ("http", "--nope", "--", "cat")], ids=str)
 def test_wrong_usage_is_exit_status_2(arguments):
