@@ -14,9 +14,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/base64.h"
 #include "base/rand.h"
 #include "base/secret.h"
-#include "cli/base64.h"
 #include "cli/hub.h"
 
 #define PART      (1 * MIB)

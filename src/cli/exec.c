@@ -419,7 +419,7 @@ CO int machine_exec(struct cli *cli, const struct exec_opts *o, struct err *e)
     const char *plain[] = { "bash", "-lc", shell, NULL };
     const char *root[] = { "sudo", "-n", "--", "bash", "-lc", shell, NULL };
     json_t *machine;
-    int r = machine_find(cli, o->name, &machine, e);
+    int r = machine_ask(cli, o->name, &machine, e);
 
     if (r == 0)
         r = check_on(cli, o->name, machine, e);
@@ -489,7 +489,7 @@ CO int machine_logs(struct cli *cli, const char *name, const char *lines, bool f
 
     if (r < 0)
         return err_wrap(e, "--lines");
-    r = machine_find(cli, name, &machine, e);
+    r = machine_ask(cli, name, &machine, e);
     if (r < 0)
         return r;
     if (cli->vm)

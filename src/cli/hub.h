@@ -51,7 +51,7 @@ CO int hub_get(struct cli *cli, const char *path, json_t **ret, struct err *e) M
 /* --- machine.c --- */
 
 /* The machine of that name, or *ret NULL: there is none (there may be an agent of that name). */
-CO int machine_find(struct cli *cli, const char *name, json_t **ret, struct err *e) MUST_CHECK;
+CO int machine_ask(struct cli *cli, const char *name, json_t **ret, struct err *e) MUST_CHECK;
 
 /* Is an operation under way? */
 bool machine_busy(const json_t *machine);

@@ -59,7 +59,7 @@ CO int hub_get(struct cli *cli, const char *path, json_t **ret, struct err *e)
 
 /* --- looking --- */
 
-CO int machine_find(struct cli *cli, const char *name, json_t **ret, struct err *e)
+CO int machine_ask(struct cli *cli, const char *name, json_t **ret, struct err *e)
 {
     json_t *answer;
     int r = hub_get(cli, machine_path(cli, name, ""), &answer, e);
@@ -363,7 +363,7 @@ CO int machine_destroy(struct cli *cli, const char *name, bool force, struct err
     if (r <= 0)
         return r;
     progress_start(&p, cli, "Destroying agent %s...", name);
-    r = machine_find(cli, name, &machine, e);
+    r = machine_ask(cli, name, &machine, e);
     if (r == 0 && !machine)
         r = deregister(cli, name, &p, e);
     else if (r == 0)

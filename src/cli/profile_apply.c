@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/base64.h"
+#include "base/base64.h"
 #include "cli/hub.h"
 
 #define STEP_MS (15 * 60 * 1000)

@@ -226,7 +226,7 @@ CO int machine_shell(struct cli *cli, const char *name, const char *command, str
     const char *login[] = { "bash", "-l", NULL };
     const char *given[] = { "bash", "-lc", command, NULL };
     json_t *machine;
-    int r = machine_find(cli, name, &machine, e);
+    int r = machine_ask(cli, name, &machine, e);
 
     if (r < 0)
         return r;
