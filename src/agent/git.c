@@ -64,15 +64,15 @@ static CO int run_git(struct task *t, const struct git_run *git, json_t *result,
     if (r < 0)
         return r;
     env = git_env(t, common.env);
-    r = run(t,
-            &(struct run_spec){ .argv = git->argv,
-                                .shown = git->shown,
-                                .cwd = git->cwd,
-                                .env = env,
-                                .timeout_ms = common.timeout_ms,
-                                .limit = OUTPUT_MAX_GIT,
-                                .live = true },
-            &ran, e);
+    r = run_program(t,
+                    &(struct run_spec){ .argv = git->argv,
+                                        .shown = git->shown,
+                                        .cwd = git->cwd,
+                                        .env = env,
+                                        .timeout_ms = common.timeout_ms,
+                                        .limit = OUTPUT_MAX_GIT,
+                                        .live = true },
+                    &ran, e);
     result_add(result, run_json(&ran));
     run_done(&ran);
     return r;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * agent/live.h — a task's output as it comes: `log` messages {taskId, stream, offset, bytes, data}.
- * Nothing is kept for it: what run() has captured is what is sent, from the byte that the hub does
- * not have yet, so that a lost connection costs nothing. A hub that has not said its protocol is
- * told nothing.
+ * Nothing is kept for it: what run_program() has captured is what is sent, from the byte that the
+ * hub does not have yet, so that a lost connection costs nothing. A hub that has not said its
+ * protocol is told nothing.
  */
 #pragma once
 

@@ -414,7 +414,8 @@ CO static void reap(struct job *job)
     proc_done(&job->proc);
 }
 
-CO int run(struct task *t, const struct run_spec *spec, struct run_result *ret, struct err *e)
+CO int run_program(struct task *t, const struct run_spec *spec, struct run_result *ret,
+                   struct err *e)
 {
     struct job job = { .task = t, .spec = spec, .ret = ret, .fiber = fiber_self() };
     long long timeout_ms = spec->timeout_ms;

@@ -26,8 +26,9 @@ struct task {
 
 /*
  * A type's work: 0 and *ret_result (a new reference) for {success:true, result}; an error's text is
- * task.error when that is set, else err.msg, and *ret_result may still hold what there was ({stdout, stderr, exitCode, signal,
- * timedOut, truncated}). Cancelling the fiber ends it: processes are ended by their group.
+ * task.error when that is set, else err.msg, and *ret_result may still hold what there was
+ * ({stdout, stderr, exitCode, signal, timedOut, truncated}). Cancelling the fiber ends it:
+ * processes are ended by their group.
  */
 struct task_type {
     const char *name; /* "exec", "file:read" */
@@ -77,8 +78,8 @@ struct run_result {
  * maxBuffer length exceeded", "cwd does not exist: ...") with *ret filled as far as it came.
  * run_done() it always.
  */
-CO int run(struct task *t, const struct run_spec *spec, struct run_result *ret, struct err *e)
-    MUST_CHECK;
+CO int run_program(struct task *t, const struct run_spec *spec, struct run_result *ret,
+                   struct err *e) MUST_CHECK;
 void run_done(struct run_result *r);
 /* {stdout, stderr, exitCode, signal?, timedOut?, truncated?}, a new reference. */
 json_t *run_json(const struct run_result *r);

@@ -81,15 +81,15 @@ static CO int run_command(struct task *t, const char *command, bool sudo, json_t
     r = run_common(t, &common, e);
     if (r < 0)
         return r;
-    r = run(t,
-            &(struct run_spec){ .command = command,
-                                .cwd = common.cwd,
-                                .env = common.env,
-                                .timeout_ms = common.timeout_ms,
-                                .limit = OUTPUT_MAX,
-                                .live = true,
-                                .sudo = sudo },
-            &ran, e);
+    r = run_program(t,
+                    &(struct run_spec){ .command = command,
+                                        .cwd = common.cwd,
+                                        .env = common.env,
+                                        .timeout_ms = common.timeout_ms,
+                                        .limit = OUTPUT_MAX,
+                                        .live = true,
+                                        .sudo = sudo },
+                    &ran, e);
     result_add(result, run_json(&ran));
     run_done(&ran);
     return r;

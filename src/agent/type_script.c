@@ -117,14 +117,14 @@ CO int type_script(struct task *t, json_t **ret_result, struct err *e)
     r = script_argv(t, script.path, &argv, e);
     if (r < 0)
         return r;
-    r = run(t,
-            &(struct run_spec){ .argv = argv,
-                                .cwd = common.cwd,
-                                .env = common.env,
-                                .timeout_ms = common.timeout_ms,
-                                .limit = OUTPUT_MAX,
-                                .live = true },
-            &ran, e);
+    r = run_program(t,
+                    &(struct run_spec){ .argv = argv,
+                                        .cwd = common.cwd,
+                                        .env = common.env,
+                                        .timeout_ms = common.timeout_ms,
+                                        .limit = OUTPUT_MAX,
+                                        .live = true },
+                    &ran, e);
     *ret_result = run_json(&ran);
     run_done(&ran);
     return r;
