@@ -22,21 +22,30 @@ struct incoming {
     struct str text; /* what goes on: `from` is the sender's, id and timestamp are there */
 };
 
+/* {"error": why, "messageId": …, "to": …} */
+static json_t *complaint(const struct incoming *in, const char *why)
+{
+    struct str id = frame_inside(in->f.id), to = frame_inside(in->f.to);
+    json_t *payload = json_pack("{s:s}", "error", why);
+
+    if (id.n)
+        json_object_set_new(payload, "messageId", json_stringn(id.p, id.n));
+    if (to.n)
+        json_object_set_new(payload, "to", json_stringn(to.p, to.n));
+    return payload;
+}
+
 static void drop(struct incoming *in, enum link_outcome outcome, const char *why)
 {
     struct link *link = in->link;
     struct err e;
-    json_t *payload;
-    struct str id = frame_inside(in->f.id), to = frame_inside(in->f.to);
 
     link_count(in->f.type, outcome);
     dead_later(in->h, in->f.text, why);
     if (event_wanted(in->h))
         event(in->h, "message.dead",
               json_pack("{s:s, s:s}", "agentId", link->agent->id, "error", why));
-    payload =
-        json_pack("{s:s, s:s%*, s:s%*}", "error", why, "messageId", id.p, id.n, "to", to.p, to.n);
-    if (payload && link_say(link->l, link->agent->node.key, "error", payload, &e) < 0)
+    if (link_say(link->l, link->agent->node.key, "error", complaint(in, why), &e) < 0)
         log_debug("a sender was not told of its error", "error", LOG_ERR(&e));
 }
 
