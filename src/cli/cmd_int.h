@@ -31,11 +31,15 @@ const char *value_text(struct cli *cli, const json_t *value);
 /* A member for a cell, control characters made harmless. */
 const char *cell(struct cli *cli, const json_t *object, const char *key);
 
+/* Milliseconds since 1970 as the local time, "-" for anything else. In the arena. */
+const char *time_text(struct cli *cli, const json_t *ms);
+
 /* A list as a table: a row for each object of the array `member` in the answer to GET path, or with
  * --json the answer as it is. */
 struct column {
     const char *title, *key; /* title: as table_new() takes it */
     bool json;               /* show the value as JSON text */
+    bool ms;                 /* milliseconds since 1970: show the local time */
 };
 CO int print_list(struct cli *cli, const char *path, const char *member,
                   const struct column *columns, size_t n, struct err *e) MUST_CHECK;

@@ -1,11 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /* cli/cmd_list.c — a list that the daemon answers with, as a table of declared columns. */
+#include <time.h>
+
 #include "cli/cmd_int.h"
 
 #define COLUMNS_MAX 16
 
+const char *time_text(struct cli *cli, const json_t *ms)
+{
+    time_t at = (time_t)(json_integer_value(ms) / 1000);
+    char text[40];
+    struct tm tm;
+
+    if (!json_is_integer(ms) || !localtime_r(&at, &tm))
+        return "-";
+    strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &tm);
+    return arena_strdup(&cli->arena, text);
+}
+
 static const char *text_of(struct cli *cli, const json_t *row, const struct column *column)
 {
+    if (column->ms)
+        return time_text(cli, json_object_get(row, column->key));
     return column->json ? value_text(cli, json_object_get(row, column->key))
                         : cell(cli, row, column->key);
 }

@@ -226,7 +226,7 @@ static CO int snapshots(struct cli *cli, const struct args *args, struct err *e)
 {
     static const struct column columns[] = {
         { "NAME", "name" },
-        { ">CREATED", "createdAt" },
+        { "CREATED", "createdAt", .ms = true },
         { ">BYTES", "bytes" },
         { "MEMORY", "memory" },
     };

@@ -20,8 +20,12 @@ static const struct cli_flag ls_flags[] = {
 static CO int ls(struct cli *cli, const struct args *args, struct err *e)
 {
     static const struct column columns[] = {
-        { "ID", "id" },         { "AGENT", "agentId" },      { "TYPE", "type" },
-        { "STATUS", "status" }, { ">CREATED", "createdAt" }, { ">ENDED", "completedAt" },
+        { "ID", "id" },
+        { "AGENT", "agentId" },
+        { "TYPE", "type" },
+        { "STATUS", "status" },
+        { "CREATED", "createdAt", .ms = true },
+        { "ENDED", "completedAt", .ms = true },
     };
     const char *agent = args->flags[0], *path = agent ? agent_path(cli, agent, "/tasks") : "/tasks";
 
@@ -41,8 +45,8 @@ const struct cli_cmd cmd_task_ls = {
 
 static CO int show(struct cli *cli, const struct args *args, struct err *e)
 {
-    static const char *const keys[] = { "id",        "agentId", "type",      "status",
-                                        "createdAt", "sentAt",  "startedAt", "completedAt" };
+    static const char *const keys[] = { "id", "agentId", "type", "status", "reason", "from" };
+    static const char *const times[] = { "createdAt", "sentAt", "startedAt", "completedAt" };
     json_t *answer, *record, *response;
     int r = api_call(cli, HTTP_M_GET, task_path(cli, args->words[0], ""), (struct str){ 0 },
                      &answer, e);
@@ -53,7 +57,10 @@ static CO int show(struct cli *cli, const struct args *args, struct err *e)
     if (cli->json)
         return print_json(record, e);
     for (size_t i = 0; i < LEN(keys); i++)
-        printf("%-12s %s\n", keys[i], cell(cli, record, keys[i]));
+        if (json_is_string(json_object_get(record, keys[i])))
+            printf("%-12s %s\n", keys[i], cell(cli, record, keys[i]));
+    for (size_t i = 0; i < LEN(times); i++)
+        printf("%-12s %s\n", times[i], time_text(cli, json_object_get(record, times[i])));
     printf("%-12s %s\n", "task", value_text(cli, json_object_get(record, "task")));
     response = json_object_get(record, "response");
     if (json_is_object(response)) {
@@ -187,7 +194,7 @@ static const struct cli_flag dead_flags[] = { { "clear", NULL, "forget them" } }
 static CO int dead(struct cli *cli, const struct args *args, struct err *e)
 {
     static const struct column columns[] = {
-        { ">TIME", "timestamp" },
+        { "TIME", "timestamp", .ms = true },
         { "ERROR", "error" },
         { "MESSAGE", "message", .json = true },
     };

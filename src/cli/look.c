@@ -156,7 +156,7 @@ CO int agents_top(struct cli *cli, long long every_ms, bool once, struct err *e)
 
 CO int agent_drain(struct cli *cli, const char *name, bool on, struct err *e)
 {
-    AUTO(progress_end) struct progress p = { .cli = cli };
+    struct progress p = { .cli = cli, .terminal = isatty(STDERR_FILENO) != 0 };
     struct str text;
     json_t *answer;
     int r = api_body(cli, json_pack("{s:b}", "draining", on), &text, e);
@@ -167,7 +167,6 @@ CO int agent_drain(struct cli *cli, const char *name, bool on, struct err *e)
         return r;
     if (cli->json)
         return print_json(answer, e);
-    progress_start(&p, cli, "%s", name);
     progress_done(&p, on ? "Agent %s gets no new tasks" : "Agent %s gets tasks again", name);
     if (!cli->vm)
         printf("%s %s\n", on ? "drained" : "undrained", name);

@@ -17,6 +17,7 @@ struct applying {
     struct cli *cli;
     const char *agent;
     bool root; /* the agent is */
+    bool sudo; /* it may become it */
     size_t done, failed;
     struct progress progress;
 };
@@ -66,17 +67,27 @@ static CO int ask_root(struct applying *a, struct err *e)
     json_t *result;
     int r = task_result(a->cli, a->agent, command(a, "id -u", false), &result, e);
 
-    if (r == 0)
-        a->root = str_eq_z(str_trim(json_member_str(result, "stdout")), "0");
-    return r < 0 ? err_wrap(e, "agent '%s'", a->agent) : 0;
+    struct err refused;
+
+    if (r < 0)
+        return err_wrap(e, "agent '%s'", a->agent);
+    a->root = str_eq_z(str_trim(json_member_str(result, "stdout")), "0");
+    a->sudo =
+        !a->root && task_result(a->cli, a->agent, command(a, "true", true), &result, &refused) == 0;
+    a->cli->refused = false;
+    return 0;
 }
 
 static CO int packages(struct applying *a, const json_t *list, struct err *e)
 {
     const char *install = "DEBIAN_FRONTEND=noninteractive apt-get install -y -q -- %s";
     struct arena *arena = &a->cli->arena;
+    struct err why = { 0 };
     int r = 0;
 
+    if (json_array_size(list) && !a->root && !a->sudo)
+        return note(a, err_set(&why, ERR_FORBIDDEN, "the agent is not root and may not use sudo"),
+                    "packages", &why, e);
     if (json_array_size(list))
         r = do_step(a, command(a, "apt-get update -q", true), "apt-get update", e);
     for (size_t i = 0; r == 0 && i < json_array_size(list); i++) {
@@ -109,7 +120,7 @@ static CO int put_file(struct applying *a, const json_t *file, struct err *e)
     if (mode)
         json_object_set_new(body, "mode", json_integer((json_int_t)strtoul(mode, NULL, 8)));
     r = task_result(a->cli, a->agent, body, &result, &why);
-    if (r < 0 && !a->root && (strstr(why.msg, "EACCES") || strstr(why.msg, "EPERM"))) {
+    if (r < 0 && a->sudo && (strstr(why.msg, "EACCES") || strstr(why.msg, "EPERM"))) {
         text = arena_printf(&a->cli->arena,
                             "printf %%s %s | base64 -d | install -D -m %s /dev/stdin %s",
                             base64_encode(content, &a->cli->arena).p, mode ? mode : "0644",

@@ -587,8 +587,12 @@ static int completion(struct cli *cli, const struct args *args, struct err *e)
            "_vm_agent()\n{\n"
            "    local cur=\"${COMP_WORDS[COMP_CWORD]}\" words='--help'\n"
            "    case \"$COMP_CWORD\" in\n    1) words=\"$words --version help");
-    for (const struct cli_cmd *const *c = vm_agent_commands; *c; c++)
-        printf(" %.*s", (int)strcspn((*c)->name, " "), (*c)->name);
+    for (const struct cli_cmd *const *c = vm_agent_commands; *c; c++) {
+        size_t n = strcspn((*c)->name, " ");
+
+        if (c == vm_agent_commands || strncmp(c[-1]->name, (*c)->name, n) != 0) /* not a group's */
+            printf(" %.*s", (int)n, (*c)->name);
+    }
     printf("\" ;;\n    2) case \"${COMP_WORDS[1]}\" in\n");
     complete_groups();
     printf("    esac ;;\n    esac\n    case \"${COMP_WORDS[*]:1:2} \" in\n");

@@ -5,7 +5,6 @@
  */
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "cli/vm_agent.h"
 
@@ -178,21 +177,10 @@ static const struct cli_flag status_flags[] = {
     { "json", NULL, "Print JSON for programs" },
 };
 
-static const char *local_time(struct cli *cli, const json_t *ms)
-{
-    time_t at = (time_t)(json_integer_value(ms) / 1000);
-    char text[40];
-    struct tm tm;
-
-    localtime_r(&at, &tm);
-    strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &tm);
-    return arena_strdup(&cli->arena, text);
-}
-
 static void print_time(struct cli *cli, const char *label, const json_t *ms)
 {
     if (json_is_integer(ms))
-        printf("%-14s %s\n", label, local_time(cli, ms));
+        printf("%-14s %s\n", label, time_text(cli, ms));
 }
 
 /* "4G (12.3% used)" */
@@ -243,7 +231,7 @@ static void print_tasks(struct cli *cli, const json_t *tasks)
 
         printf("  %zu. %s (started %s)\n", i + 1,
                json_object_get(task, "type") ? cell(cli, task, "type") : "undefined",
-               local_time(cli, json_object_get(task, "startedAt")));
+               time_text(cli, json_object_get(task, "startedAt")));
     }
 }
 
