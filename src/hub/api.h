@@ -18,6 +18,10 @@ enum { HUB_DEPTH = 64 }; /* nesting of a document from outside */
  */
 int hub_body(struct http_req *req, json_t **ret, struct err *e) MUST_CHECK;
 
+/* What stands behind "/agent/ID" in the request's path is a token: nobody sees it there from now
+ * on, the log included. */
+void hub_hide_token(struct http_req *req);
+
 /* Answer {"error": text}. */
 void hub_refuse(struct http_req *req, int status, const char *text);
 

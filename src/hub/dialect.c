@@ -42,6 +42,18 @@ static void hub_error(struct http_req *req, const struct err *e, int status,
     http_reply_text(req, 500, HUB_JSON, str_of(text));
 }
 
+void hub_hide_token(struct http_req *req)
+{
+    const struct str own = STR("/agent/");
+    size_t n = own.n;
+
+    if (req->path.n <= own.n || !str_eq_nocase((struct str){ req->path.p, own.n }, own))
+        return;
+    while (n < req->path.n && req->path.p[n] != '/')
+        n++;
+    req->path.n = n;
+}
+
 /*
  * The original let every web page call. The server has refused the origins that are not allowed
  * already; to the others it is said that they may.
@@ -50,6 +62,7 @@ static void allow_origin(struct http_req *req)
 {
     struct str origin = http_header_get(req, "Origin");
 
+    hub_hide_token(req);
     if (origin.n) {
         http_reply_header(req, "Access-Control-Allow-Origin",
                           arena_strndup(req->arena, origin.p, origin.n));
@@ -94,6 +107,7 @@ const struct http_dialect dialect_agents = {
     .head_is_get = true,
     .unknown_method = true,
     .stranger = "unauthorized",
+    .begin = hub_hide_token,
 };
 
 /* "application/json" with whatever parameters. */

@@ -323,6 +323,7 @@ static CO int upgrade(struct http_req *req, struct err *e)
     struct str part[SEGMENTS] = { { 0 } }, token;
     size_t n = cut(req->path, part);
 
+    hub_hide_token(req);
     if (h->stopping)
         return refuse(req, 503, "the hub is shutting down");
     if (n == 3 && str_eq(part[2], STR("shell")) &&
