@@ -200,15 +200,17 @@ static CO int run_inside(struct task *t, const char *const *argv, const char *sh
 {
     struct git_run git = { .argv = argv, .shown = shown };
     AUTO(close_fd) int fd = -1;
+    const char *path;
     int r;
 
-    r = task_text(t, "repoPath", false, &git.cwd, e);
+    r = task_text(t, "repoPath", false, &path, e);
     if (r < 0)
         return r;
-    if (git.cwd)
-        json_object_set_new(result, "repoPath", json_string(git.cwd));
+    if (path)
+        json_object_set_new(result, "repoPath", json_string(path));
+    git.cwd = task_dir(t, path);
     if (agent_conf(t->agent)->root) {
-        r = enter_dir(t, git.cwd ? git.cwd : ".", false, &fd, &git.cwd, e);
+        r = enter_dir(t, path ? path : ".", false, &fd, &git.cwd, e);
         if (r < 0)
             return r;
     }

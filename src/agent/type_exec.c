@@ -32,6 +32,15 @@ static int check_env(const json_t *env, struct err *e)
     return 0;
 }
 
+const char *task_dir(const struct task *t, const char *path)
+{
+    const char *work_dir = agent_conf(t->agent)->work_dir;
+
+    if (!path || *path == '/' || !work_dir)
+        return path;
+    return arena_printf(t->arena, "%s/%s", work_dir, path);
+}
+
 int run_common(const struct task *t, struct run_common *ret, struct err *e)
 {
     struct run_common c = { .env = json_object_get(t->payload, "env") };
@@ -45,6 +54,7 @@ int run_common(const struct task *t, struct run_common *ret, struct err *e)
         return r;
     if (json_is_null(c.env))
         c.env = NULL;
+    c.cwd = task_dir(t, c.cwd);
     r = run_timeout(t, &c.timeout_ms, e);
     if (r < 0)
         return r;

@@ -36,6 +36,9 @@ struct run_common {
 };
 int run_common(const struct task *t, struct run_common *ret, struct err *e) MUST_CHECK;
 
+/* A directory as the task names it, seen from the working directory; NULL stays NULL. */
+const char *task_dir(const struct task *t, const char *path);
+
 #define OUTPUT_MAX     (10 * MIB) /* of each stream of a command */
 #define OUTPUT_MAX_GIT (1 * MIB)
 
