@@ -69,8 +69,10 @@ static const char *as_text(enum text_encoding encoding, const void *bytes, size_
     struct err e;
 
     buf_init(&b, sizeof(text) - 1);
-    if (text_encode(encoding, (struct str){ bytes, n }, &b, &e) < 0)
+    if (text_encode(encoding, (struct str){ bytes, n }, &b, &e) < 0) {
+        buf_done(&b);
         return e.msg[0] ? "refused" : "?";
+    }
     memcpy(text, b.p ? b.p : "", b.n);
     text[b.n] = '\0';
     buf_done(&b);
