@@ -107,6 +107,7 @@ def test_an_original_agent_is_not_given_a_task_twice_when_its_link_was_cut(hub, 
     way = Way(hub.agents_port)
     agents(node_agent, agent, packages, agent, token, way.address)
     hub.online(agent)
+    eventually(lambda: hub.agent(agent)["lastHealthCheck"])  # that message is through
     mark = scratch / f"{agent}.mark"
     way.arm("up", 1, "before")  # its response goes under
     task = hub.send(agent, type="exec", command=f"echo ran >> {mark}")
