@@ -149,8 +149,9 @@ void task_accepted(struct task *task, int r, const struct err *e)
     }
     if (event_wanted(t->h))
         event(t->h, "task.queued",
-              json_pack("{s:s%,s:s,s:s?%}", "taskId", task->id.p, task->id.n, "agentId", a->id,
-                        "taskType", task->type.p, task->type.n));
+              json_pack("{s:s%,s:s,s:o?}", "taskId", task->id.p, task->id.n, "agentId", a->id,
+                        "taskType",
+                        task->type.p ? json_stringn(task->type.p, task->type.n) : NULL));
     task_due(task);
     task_pump(t, a);
     if (t->pg && !a->connected)

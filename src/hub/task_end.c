@@ -77,8 +77,9 @@ static void count(struct task *task, const struct task_ending *end)
         agent->dirty = true;
     if (event_wanted(h))
         event(h, "task.ended",
-              json_pack("{s:s%,s:s,s:s?%,s:s,s:s?}", "taskId", task->id.p, task->id.n, "agentId",
-                        task->agent->id, "taskType", task->type.p, task->type.n, "status",
+              json_pack("{s:s%,s:s,s:o?,s:s,s:s?}", "taskId", task->id.p, task->id.n, "agentId",
+                        task->agent->id, "taskType",
+                        task->type.p ? json_stringn(task->type.p, task->type.n) : NULL, "status",
                         task_state_name(end->state), "reason", end->reason));
 }
 
