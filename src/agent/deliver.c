@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "base/offload.h"
 
-#define RECEIPT_MS    10000 /* see above */
+#define RECEIPT_MS    5000 /* see above */
 #define DELIVERED_MAX 256   /* of those kept only to be known again */
 
 struct fetch {

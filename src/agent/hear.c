@@ -16,6 +16,11 @@ struct heard {
     const char *from;
 };
 
+static bool is_hub(const char *from)
+{
+    return strcmp(from, "host") == 0;
+}
+
 static void on_task(const struct heard *h)
 {
     runner_task(h->agent->runner, h->payload, h->from);
@@ -46,7 +51,7 @@ static void on_status(const struct heard *h)
     const char *status = json_string_value(json_object_get(h->payload, "status"));
     const json_t *when = json_object_get(h->message, "timestamp");
 
-    if (status && strcmp(status, "connected") == 0)
+    if (status && strcmp(status, "connected") == 0 && is_hub(h->from))
         link_welcome(h->agent->link, h->payload, json_integer_value(when));
     else
         log_info("status", "from", LOG_STR(h->from), "status", LOG_STR(status));
@@ -64,10 +69,11 @@ static void on_ping(const struct heard *h)
 static const struct {
     const char *type;
     void (*fn)(const struct heard *h);
+    bool hub_only; /* other agents may say the other ones; the hub sees to it that from is true */
 } types[] = {
-    { "task", on_task },     { "ack", on_ack },     { "cancel", on_cancel },
-    { "resync", on_resync }, { "shell", on_shell }, { "status", on_status },
-    { "ping", on_ping },
+    { "task", on_task, false },    { "status", on_status, false }, { "ack", on_ack, true },
+    { "cancel", on_cancel, true }, { "resync", on_resync, true },  { "shell", on_shell, true },
+    { "ping", on_ping, true },
 };
 
 static void act(struct agent *a, const json_t *message)
@@ -81,6 +87,9 @@ static void act(struct agent *a, const json_t *message)
             continue;
         if (!json_is_object(h.payload))
             log_warn("a message without a payload", "type", LOG_STR(type));
+        else if (types[i].hub_only && !is_hub(h.from))
+            log_warn("a message that only the hub may send", "type", LOG_STR(type), "from",
+                     LOG_STR(h.from));
         else
             types[i].fn(&h);
         return;

@@ -561,6 +561,8 @@ CO void runner_stop(struct runner *r, uint64_t deadline_ms)
     struct err e;
 
     r->stopping = true;
+    if (!r->keeper)
+        return; /* it was never started */
     TAILQ_FOREACH(h, &r->all, all)
     {
         if (h->work)
