@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "hub/task_int.h"
 
-#define LOOK_MS    5000
+#define LOOK_MS    2000
 #define BATCH      200
 #define PAUSE_MS   20
 #define SLACK      4 /* a quarter more than is kept may be there */

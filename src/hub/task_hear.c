@@ -193,6 +193,7 @@ static void resync(struct tasks *t, struct str agent, const json_t *payload)
     size_t i;
     json_t *one;
 
+    task_connected(a);
     a->dedupes = json_is_true(json_object_get(payload, "dedupe"));
     json_array_foreach(named, i, one)
     {

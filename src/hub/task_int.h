@@ -160,6 +160,7 @@ CO int task_accept(struct tasks *t, struct str agent, const json_t *body, struct
 
 /* --- task_send.c --- */
 void task_pump(struct tasks *t, struct task_agent *a);
+void task_connected(struct task_agent *a);      /* it may speak before what waits has been sent */
 void task_marked(struct task *task, bool ours); /* ours: the row was as we thought */
 bool task_may_send(const struct tasks *t,
                    const struct task_agent *a); /* at once, if it comes now */

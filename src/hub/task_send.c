@@ -229,16 +229,21 @@ CO int task_prepare(struct tasks *t, struct str agent, struct err *e)
     return r;
 }
 
+void task_connected(struct task_agent *a)
+{
+    if (a->connected)
+        return;
+    a->connected = true;
+    a->dedupes = false;
+    a->epoch++;
+    a->due_ms = 0;
+}
+
 void task_flush(struct tasks *t, struct str agent, int64_t before)
 {
     struct task_agent *a = task_agent_get(t, agent);
 
-    if (!a->connected) {
-        a->connected = true;
-        a->dedupes = false;
-        a->epoch++;
-        a->due_ms = 0;
-    }
+    task_connected(a);
     a->ready = before == INT64_MAX;
     if (a->n_open > 0)
         pump(t, a, before);

@@ -41,7 +41,8 @@ static const struct sql sql_mark_many = {
     " started_at = j.started, cancel = j.cancel, owner = j.owner"
     " FROM (SELECT * FROM unnest(?1, ?2, ?3, ?4, ?5, ?6, ?7)"
     "  AS u (position, state, attempts, sent, started, cancel, owner)" ONE_ROW
-    " WHERE t.position = j.position AND t." OURS "?8) RETURNING t.position",
+    " WHERE t.position = j.position AND t.completed_at IS NULL"
+    " AND (t.owner IS NULL OR t.owner = ?8) RETURNING t.position",
 };
 static const struct sql sql_end = { /* ?9 self */
     "task end one",
