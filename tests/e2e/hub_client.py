@@ -135,7 +135,7 @@ class Agent:
         """All that this agent sent has been dealt with: the hub answers in order."""
         mark = unique("mark")
         self.send("log", {"mark": mark}, to=self.name)
-        return self.expect("log", match=lambda m: m["payload"].get("mark") == mark)
+        return self.expect("log", match=lambda m: m.get("payload") == {"mark": mark})
 
     def closed(self, timeout=DEADLINE):
         """Wait for the hub to close it; (code, reason)."""
