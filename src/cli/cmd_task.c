@@ -12,7 +12,7 @@
 
 static const struct cli_flag ls_flags[] = {
     { "agent", "NAME", "of this agent" },
-    { "state", "STATE", "queued, sent, running, completed, failed, timeout, canceled or lost" },
+    { "status", "STATUS", "queued, sent, running, completed, failed, timeout, canceled or lost" },
     { "limit", "N", "at most so many" },
     { "before", "SEQ", "older than this one: the next page" },
 };
@@ -29,8 +29,9 @@ static CO int ls(struct cli *cli, const struct args *args, struct err *e)
     };
     const char *agent = args->flags[0], *path = agent ? agent_path(cli, agent, "/tasks") : "/tasks";
 
-    for (size_t i = 1; i < LEN(ls_flags); i++)
-        path = with_query(cli, path, ls_flags[i].name, args->flags[i]);
+    path = with_query(cli, path, "state", args->flags[1]);
+    path = with_query(cli, path, "limit", args->flags[2]);
+    path = with_query(cli, path, "before", args->flags[3]);
     return print_list(cli, path, "tasks", columns, LEN(columns), e);
 }
 
