@@ -279,7 +279,7 @@ def test_agents_give_each_other_tasks_only_where_that_is_allowed(start):
     b.send("response", {"taskId": "t-of-a", "success": True, "result": {}}, to=task["from"])
     answer = a.expect("response")
     assert answer["payload"]["taskId"] == "t-of-a" and answer["from"] == b.name
-    record = hub.http.get(f"/agents/{b.name}/tasks/t-of-a").json()["task"]
+    record = hub.http.get(f"/agents/{b.name}/tasks/t-of-a", params={"wait": 10000}).json()["task"]
     assert record["status"] == "completed"
     a.send("task", {"type": "exec", "command": "true"}, to="broadcast")
     assert b.expect("task")["from"] == a.name
