@@ -297,6 +297,7 @@ static void make_host(struct fleet *f)
         .bwrap = s->bwrap,
         .multipass = s->multipass,
         .accel = s->accel,
+        .uid_first = (unsigned)s->uids,
     };
 }
 

@@ -56,6 +56,7 @@ struct hub_settings { /* [hub] and [machine] of the settings file */
     char *on_exit;                  /* keep or stop: machines, when the daemon is stopped */
     char *agent_program; /* chela-agent that is put into machines; empty: beside chelad */
     long long machines_max;
+    long long uids; /* first user id of sandboxes */
     long long create_ms, start_ms, stop_ms, snapshot_ms, destroy_ms; /* deadlines of operations */
 };
 extern const struct opt hub_opts[];

@@ -89,6 +89,8 @@ const struct opt hub_opts[] = {
         .doc = "The chela-agent that is put into machines; empty: the one beside chelad."),
     ROW(OPT_INT,  "machine.max", machines_max, "1000", .min = 1, .max = 100000, .flags = OPT_LIVE,
         .doc = "Machines that may exist."),
+    ROW(OPT_INT,  "machine.uids", uids, "2000000000", .min = 100000, .max = 2147383647,
+        .doc = "First of the 100,000,000 user ids that sandboxes run as, when chelad is root."),
     ROW(OPT_STR,  "machine.on_exit", on_exit, "stop", .one_of = exit_choices, .flags = OPT_LIVE,
         .doc = "When the daemon is stopped: stop machines and start them again with it, or keep them running until it comes back."),
     ROW(OPT_MSEC, "machine.create_timeout", create_ms, "15m", .min = 100, .max = DAYS, .flags = OPT_LIVE,
