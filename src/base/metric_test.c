@@ -20,7 +20,17 @@ static struct metric took = {
     .label = "room",
     .values = { "a", "b" },
 };
-static struct metric *const rows[] = { &requests, &open_now, &took };
+static _Atomic int64_t pairs[METRIC_LABELS][METRIC_LABELS];
+static struct metric by_two = {
+    .name = "t_pairs_total",
+    .help = "Pairs.",
+    .label = "one",
+    .values = { "a", "\\" },
+    .label2 = "two",
+    .values2 = { "x", "\"" },
+    .v2 = pairs,
+};
+static struct metric *const rows[] = { &requests, &open_now, &took, &by_two };
 
 static char text[65536];
 
@@ -55,6 +65,18 @@ TEST(rows_are_printed_with_their_labels_escaped)
                   "# HELP t_seconds Time.\n"
                   "# TYPE t_seconds histogram\n",
                   200) == 0);
+}
+
+TEST(a_row_with_two_labels_has_a_line_for_each_pair)
+{
+    metric_add2(&by_two, 0, 1, 2);
+    metric_add2(&by_two, 1, 0, 3);
+    print();
+    CHECK(strstr(text, "# TYPE t_pairs_total counter\n"
+                       "t_pairs_total{one=\"a\",two=\"x\"} 0\n"
+                       "t_pairs_total{one=\"a\",two=\"\\\"\"} 2\n"
+                       "t_pairs_total{one=\"\\\\\",two=\"x\"} 3\n"
+                       "t_pairs_total{one=\"\\\\\",two=\"\\\"\"} 0\n"));
 }
 
 TEST(a_histogram_counts_cumulatively)

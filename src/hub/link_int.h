@@ -88,7 +88,7 @@ CO int link_store_start(struct links *l, struct err *e) MUST_CHECK;
 CO void link_store_stop(struct links *l);
 void link_store_free(struct links *l);
 /* Keep a message for an agent that is away. False: dropped, and said so to the log. */
-bool link_keep(struct links *l, struct hub_agent *agent, struct str text);
+bool link_hold(struct links *l, struct hub_agent *agent, struct str text);
 
 /* link_kept.c */
 CO int link_expire(struct links *l, struct err *e) MUST_CHECK; /* by hub.queue_max_age */

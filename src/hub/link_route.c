@@ -80,7 +80,7 @@ static void route_to(struct incoming *in, struct hub_agent *to)
 {
     if (to->link && !to->link->flushing && send_to(in, to))
         link_count(in->f.type, LINK_DELIVERED);
-    else if (link_keep(in->h->links, to, in->text))
+    else if (link_hold(in->h->links, to, in->text))
         link_count(in->f.type, LINK_QUEUED);
     else
         link_count(in->f.type, LINK_DROPPED);

@@ -83,7 +83,7 @@ static struct store_item *item_new(struct links *l, enum item_kind kind, size_t 
     return item;
 }
 
-bool link_keep(struct links *l, struct hub_agent *agent, struct str text)
+bool link_hold(struct links *l, struct hub_agent *agent, struct str text)
 {
     const struct hub_settings *s = l->h->settings;
     bool full = agent->waiting + agent->going >= (unsigned long long)s->queue_max;

@@ -168,6 +168,13 @@ static CO int statuses(struct err *e)
         { "POST /x/thing" H CLOSE "\r\n", "HTTP/1.1 404 ", "{\"error\":\"Cannot POST /x/thing\"}" },
         { "GET /x/\"no" H CLOSE "\r\n", "HTTP/1.1 404 ", "Cannot GET /x/\\\"no" },
         { "GET /x/%22no?q" H CLOSE "\r\n", "HTTP/1.1 404 ", "{\"error\":\"Cannot GET /x/%22no\"}" },
+        { "OPTIONS /o/none" H CLOSE "\r\n", "HTTP/1.1 200 ", "\r\nX-Own: 1\r\n\r\nOK" },
+        { "GET /o/none" H CLOSE "\r\n", "HTTP/1.1 404 ", "\r\nX-Own: 1\r\n\r\nown error" },
+        { "POST /o/close" H CLOSE "\r\n", "HTTP/1.1 404 ", "own error" },
+        { "GET /o/secret" H CLOSE "\r\n", "HTTP/1.1 401 ", "{\"error\":\"who?\"}" },
+        { "GET /o/close" H "\r\n", "HTTP/1.1 200 ", "\r\nConnection: close\r\n" },
+        { "POST /o/body" H "Content-Length: 10\r\n\r\n0123456789", "HTTP/1.1 200 ", "bye" },
+        { "POST /o/body" H "Content-Length: 11\r\n\r\n01234567890", "HTTP/1.1 413 ", "own" },
         { "GET /openapi.json" H CLOSE "\r\n", "HTTP/1.1 200 ", "{\"openapi\":\"3.1.0\"" },
         { "GET /docs" H CLOSE "\r\n", "HTTP/1.1 200 ", "Content-Security-Policy: default-src" },
     };

@@ -200,7 +200,43 @@ static const struct http_route express_rows[] = {
     ROW(GET, "/x/thing", no_content, .need = NEED_NONE, .status = 204),
 };
 static const struct http_table express = { "/x", &dialect_express, express_rows, 1, NULL };
-static const struct http_table *const tables[] = { &table, &docs, &express };
+
+/* A dialect that is all its own. */
+static void own_error(struct http_req *req, const struct err *e, int status,
+                      const struct shape_issue *issues, const char *where)
+{
+    http_reply_text(req, status, "text/plain", STR("own error"));
+}
+
+static void own_begin(struct http_req *req)
+{
+    http_reply_header(req, "X-Own", "1");
+}
+
+static CO int close_after(struct http_req *req, struct err *e)
+{
+    req->close = true;
+    http_reply_text(req, 200, "text/plain", STR("bye"));
+    return 0;
+}
+
+static const struct http_dialect dialect_own = {
+    .name = "own",
+    .error = own_error,
+    .options_ok = true,
+    .unknown_method = true,
+    .stranger = "who?",
+    .begin = own_begin,
+};
+static const struct http_route own_rows[] = {
+    ROW(GET, "/o/secret", no_content, .need = NEED_READ),
+    ROW(GET, "/o/close", close_after, .need = NEED_NONE),
+    ROW(POST, "/o/body", close_after, .need = NEED_NONE),
+};
+static const long long own_body_max = 10;
+static const struct http_table own = { "/o",          &dialect_own, own_rows,
+                                       LEN(own_rows), NULL,         .body_max = &own_body_max };
+static const struct http_table *const tables[] = { &table, &docs, &express, &own };
 
 /* Says which path was asked for, and who asked. */
 static CO int any_upgrade(struct http_req *req, struct err *e)
