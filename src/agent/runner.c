@@ -59,9 +59,22 @@ static struct held *find(const struct runner *r, const char *id)
     return node ? container_of(node, struct held, node) : NULL;
 }
 
+/* An id is a text; one that was posted as a number may come as it was. NULL: there is none. */
+static const char *id_of(const json_t *payload, char number[24])
+{
+    const json_t *id = json_object_get(payload, "taskId");
+
+    if (!json_is_integer(id))
+        return json_string_value(id);
+    fmt_z(number, 24, "%lld", (long long)json_integer_value(id));
+    return number;
+}
+
 static struct held *find_member(const struct runner *r, const json_t *payload)
 {
-    return find(r, json_string_value(json_object_get(payload, "taskId")));
+    char number[24];
+
+    return find(r, id_of(payload, number));
 }
 
 static void drop_file(struct runner *r, const char *id)
@@ -202,7 +215,8 @@ static void again(struct held *h)
 
 void runner_task(struct runner *r, const json_t *payload, const char *from)
 {
-    const char *id = json_string_value(json_object_get(payload, "taskId")), *why;
+    char number[24];
+    const char *id = id_of(payload, number), *why;
     struct held *h;
 
     if (!id || !*id) {

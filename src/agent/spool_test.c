@@ -170,6 +170,8 @@ TEST(the_directory_is_private_and_a_directory_that_cannot_be_made_is_said)
     CHECK(stat(path, &st) == 0);
     CHECK_INT(st.st_mode & 0777, 0700);
     spool_close(s);
+    fmt_z(path, sizeof(path), "rm -rf '%s'", dir);
+    CHECK_INT(system(path), 0);
     CHECK(spool_open("/proc/nothing/here", &s, &e) < 0);
     CHECK(strstr(e.msg, "/proc/nothing") != NULL);
 }

@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -361,7 +362,7 @@ def test_what_a_newer_hub_says_is_left_alone(hub, agent):
     c = hub.connection()
     c.welcome(protocol=99, version="9.9.9", features={"x": [1]})
     for text in ("no json", "null", "[]", "{}", '{"type":7}', '{"type":"task"}', '{"type":"task","payload":[]}',
-                 '{"type":"task","payload":{}}', '{"type":"task","payload":{"taskId":7}}', '{"type":"ack","payload":{}}',
+                 '{"type":"task","payload":{}}', '{"type":"task","payload":{"taskId":[]}}', '{"type":"ack","payload":{}}',
                  '{"type":"resync","payload":{"tasks":{"a":1}}}', '{"type":"resync","payload":{"tasks":[1,null,{}]}}',
                  '{"type":"cancel","payload":{"taskId":[]}}', '{"type":"quantum","payload":{"taskId":"x"}}',
                  '{"type":"shell","payload":{}}', '{"type":"status","payload":{"status":{}}}'):
@@ -370,6 +371,8 @@ def test_what_a_newer_hub_says_is_left_alone(hub, agent):
     assert c.response("t1")["error"] == "Unknown task type: hologram"
     c.send("task", {"taskId": "t2", "type": "exec", "command": "echo ok", "priority": {"new": 1}}, hop=3)
     assert c.response("t2")["result"]["stdout"] == "ok"
+    c.send("task", {"taskId": 42, "type": "exec", "command": "echo number"})
+    assert c.response("42")["result"]["stdout"] == "number"
     assert c.close is None
 
 
@@ -578,3 +581,13 @@ def test_pings_are_answered_and_a_signal_of_a_wrong_kind_does_no_harm(hub, agent
     os.kill(a.process.pid, signal.SIGPIPE)
     c.task("t1", command="true")
     assert c.response("t1")["success"]
+
+
+def test_the_unit_is_one_that_systemd_takes(tmp_path):
+    unit = tmp_path / "vm-agent.service"
+    source = pathlib.Path(__file__).parents[2] / "packaging" / "vm-agent.service.in"
+    unit.write_text(source.read_text().replace("@BINDIR@", str(chelad.BIN)).replace("User=agent", "User=nobody"))
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not installed")
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0 and "vm-agent.service" not in done.stderr, done.stderr
