@@ -70,6 +70,12 @@ struct task *task_find(const struct tasks *t, struct str id)
     return node ? container_of(node, struct task, node) : NULL;
 }
 
+bool task_known(const struct task *task)
+{
+    return task && task->written &&
+           !(task->t->pg && task->state == TASK_QUEUED && !task->agent->connected);
+}
+
 static struct str keep(char **at, struct str s)
 {
     struct str kept = { *at, s.n };

@@ -84,7 +84,7 @@ static int make_room(struct tasks *t, struct task_agent *a, struct err *e)
     if (!oldest)
         return err_set(e, ERR_LIMIT, "%u tasks wait for '%s' already (hub.queue_max)", a->n_waiting,
                        a->id);
-    task_bury(t, oldest, "queue full");
+    oldest->dead = "queue full";
     task_end(oldest, TASK_FAILED, "queue full: it was the oldest of those that waited");
     return 0;
 }

@@ -9,7 +9,8 @@
 #include "hub/audit.h"
 #include "hub/task_int.h"
 
-#define REASON "an operator asked for it"
+#define REASON  "an operator asked for it"
+#define GONE_MS 5000
 
 /* clang-format off */
 static const struct sql sql_ask = { /* of a task that another daemon watches over */
@@ -46,6 +47,26 @@ static int ask_body(struct store_tx *tx, void *arg, struct err *e)
     return store_run(tx, &sql_ask, args, LEN(args), NULL, NULL, e);
 }
 
+static CO int ask(struct tasks *t, struct str id, struct err *e)
+{
+    int r = store_do(t->store, ask_body, &id, e);
+
+    if (r >= 0)
+        task_say_cancel(t, id);
+    return r < 0 ? r : 0;
+}
+
+/* Until the end that we have asked for was written, or was found to be somebody else's affair. */
+static CO int wait_gone(struct tasks *t, struct str id, struct err *e)
+{
+    uint64_t until_ms = deadline_in(GONE_MS);
+    int r = 0;
+
+    while (r == 0 && task_find(t, id) && now_ms() < until_ms)
+        r = fiber_sleep(1, e);
+    return r;
+}
+
 CO int task_cancel_by(struct tasks *t, struct str agent, struct str id, struct str who,
                       const char *peer, struct err *e)
 {
@@ -59,8 +80,18 @@ CO int task_cancel_by(struct tasks *t, struct str agent, struct str id, struct s
                                       .from = who,
                                       .peer = peer });
     if (task && task->written && (!agent.n || str_eq(task->agent->node.key, agent))) {
+        bool sure = task_known(task);
+
         task_cancel_here(task, REASON);
-        return 0;
+        if (sure)
+            return 0;
+        r = wait_gone(t, id, e);
+        if (r < 0)
+            return r;
+        r = task_await(t, agent, id, 0, &text, e);
+        if (r >= 0)
+            free((char *)(uintptr_t)text.p);
+        return r <= 0 ? r : ask(t, id, e); /* another daemon was faster */
     }
     r = task_await(t, agent, id, 0, &text, e);
     if (r < 0)
@@ -68,10 +99,7 @@ CO int task_cancel_by(struct tasks *t, struct str agent, struct str id, struct s
     free((char *)(uintptr_t)text.p);
     if (r == 0)
         return err_set(e, ERR_CONFLICT, "the task has ended");
-    r = store_do(t->store, ask_body, &id, e);
-    if (r >= 0)
-        task_say_cancel(t, id);
-    return r < 0 ? r : 0;
+    return ask(t, id, e);
 }
 
 CO int task_cancel(struct tasks *t, struct str agent, struct str id, struct err *e)

@@ -60,7 +60,7 @@ void task_requeue(struct task *task)
 
 static void expire(struct task *task)
 {
-    task_bury(task->t, task, "expired");
+    task->dead = "expired";
     task_end(task, TASK_FAILED, "expired: nobody came for it in time");
 }
 

@@ -117,7 +117,10 @@ void task_ended(struct task_ending *end, int r, const struct err *e)
     } else {
         if (end->changed) {
             count(task, end);
+            if (task->dead)
+                task_bury(t, task, task->dead);
             task_wake(t, &task->waiters, task->id, task, end);
+            task_wake(t, &t->outside, task->id, NULL, NULL);
         }
         if (end->response || end->state == TASK_FAILED)
             task_tell(t, a->node.key, "ack", task->id, NULL);
@@ -235,9 +238,9 @@ CO int task_await(struct tasks *t, struct str agent, struct str id, uint64_t dea
 
         if (task && agent.n && !str_eq(task->agent->node.key, agent))
             return err_set(e, ERR_NOT_FOUND, "Task not found");
-        if (task && task->written && over)
+        if (task_known(task) && over)
             return show_open(task, ret_text, e);
-        if (task && task->written) {
+        if (task_known(task)) {
             r = wait_in(t, &task->waiters, id, deadline_ms, ret_text, e);
         } else {
             r = look_in_store(t, agent, id, ret_text, e);

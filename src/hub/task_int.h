@@ -87,6 +87,7 @@ struct task {
     bool settled;         /* outcome is final */
     bool gone;            /* not in the maps any more */
     char *cancel;         /* reason; NULL: nobody asked */
+    const char *dead;     /* when its end is written it becomes a dead letter; constant */
     struct str id, sender, type, body; /* type {NULL, 0}: none; terminated, behind the struct */
     char text[];
 };
@@ -115,6 +116,9 @@ static inline int64_t task_mono(void)
 }
 
 /* --- task.c --- */
+/* Does the memory know what has become of it? Not of what waits for an agent that may be connected
+ * to another daemon. */
+bool task_known(const struct task *task);
 struct task *task_find(const struct tasks *t, struct str id);
 struct task_agent *task_agent_find(const struct tasks *t, struct str id);
 struct task_agent *task_agent_get(struct tasks *t, struct str id); /* made when there is none */

@@ -211,7 +211,7 @@ static void refresh(const struct tasks *t, struct task_view *v)
 {
     struct task *task = v->completed ? NULL : task_find(t, v->id);
 
-    if (task && task->written)
+    if (task_known(task))
         task_view_of(task, NULL, v);
 }
 

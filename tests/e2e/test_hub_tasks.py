@@ -686,3 +686,65 @@ def test_a_clean_stop_lets_go_who_waits(start):
     daemon.stop()
     waiter.join(30)
     assert answers and time.monotonic() - begun < 50
+
+
+# --- two daemons on one database ---
+
+@pytest.fixture
+def pair(store, start):
+    if store.kind != "postgres":
+        pytest.skip("SQLite has one daemon per file")
+    first = start("--hub.lease=1s", "--durable.lease=2s")
+    token = Hub(first).register("shared")
+    second = start("--hub.lease=1s", "--durable.lease=2s", fresh=False, env={"DATABASE_URL": first.env["DATABASE_URL"]})
+    return Hub(first), Hub(second), token
+
+
+def test_a_task_accepted_by_one_daemon_reaches_an_agent_at_the_other(pair):
+    here, there, token = pair
+    waiting = there.post("shared", n=0)
+    agent = HubAgent(here, "shared", token)
+    assert [one["taskId"] for one in agent.welcomed()] == [waiting]
+    task = there.post("shared", n=1)
+    assert agent.next_task()["taskId"] == task
+    agent.result(waiting), agent.result(task, result="seen")
+    for hub in (there, here):
+        assert hub.ended(task)["response"]["result"] == "seen"
+        assert hub.ended(waiting)["status"] == "completed"
+    asked = there.post("shared", n=2)
+    agent.next_task()
+    assert there.http.post(f"/tasks/{asked}/cancel").status_code == 200
+    assert agent.next("cancel")["payload"]["taskId"] == asked
+
+
+def test_an_agent_moves_to_the_other_daemon_with_its_tasks(pair):
+    here, there, token = pair
+    agent = HubAgent(here, "shared", token)
+    agent.resync()
+    task = here.post("shared")
+    agent.next_task()
+    agent.status(task, "running")
+    here.becomes(task, "running")
+    agent.cut()
+    agent = HubAgent(there, "shared", token)
+    agent.welcomed()
+    assert agent.resync((task, "running"))[task]["known"]
+    time.sleep(1.5)  # the lease of the first is over: it must not end what is not its own any more
+    agent.result(task, result="moved")
+    for hub in (here, there):
+        assert hub.ended(task)["response"]["result"] == "moved"
+
+
+def test_tasks_of_a_dead_daemon_are_watched_over_by_the_other(pair):
+    here, there, token = pair
+    agent = HubAgent(here, "shared", token)
+    task, again = here.post("shared"), here.post("shared", retry=True)
+    agent.next_task(), agent.next_task()
+    here.daemon.kill()
+    agent.sock.close()
+    assert there.ended(task)["status"] == "lost"
+    there.becomes(again, "queued")
+    agent = HubAgent(there, "shared", token)
+    assert [one["taskId"] for one in agent.welcomed()] == [again]
+    agent.result(again)
+    assert there.ended(again)["attempts"] == 2
