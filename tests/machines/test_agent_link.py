@@ -586,7 +586,7 @@ def test_pings_are_answered_and_a_signal_of_a_wrong_kind_does_no_harm(hub, agent
 def test_the_unit_is_one_that_systemd_takes(tmp_path):
     unit = tmp_path / "vm-agent.service"
     source = pathlib.Path(__file__).parents[2] / "packaging" / "vm-agent.service.in"
-    unit.write_text(source.read_text().replace("@BINDIR@", str(chelad.BIN)).replace("User=agent", "User=nobody"))
+    unit.write_text(source.read_text().replace("@BINDIR@", str(chelad.BIN)).replace("User=agent", "User=daemon"))
     if not shutil.which("systemd-analyze"):
         pytest.skip("systemd-analyze is not installed")
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, timeout=PATIENCE)
