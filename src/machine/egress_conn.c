@@ -6,6 +6,7 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <ifaddrs.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -198,13 +199,18 @@ CO static int copy(void *arg, struct err *e)
     return 0;
 }
 
+/* A descriptor has one fiber that waits for it: the writing sides are copies. */
 CO static int copy_both(struct egress *g, int a, int b, struct err *e)
 {
+    AUTO(close_fd) int to_a = fcntl(a, F_DUPFD_CLOEXEC, 0);
+    AUTO(close_fd) int to_b = fcntl(b, F_DUPFD_CLOEXEC, 0);
     uint64_t last = now_ms();
-    struct way up = { a, b, &last }, down = { b, a, &last };
+    struct way up = { a, to_b, &last }, down = { b, to_a, &last };
     struct fiber *fiber;
     int r;
 
+    if (to_a < 0 || to_b < 0)
+        return err_sys(e, "copy a descriptor");
     r = fiber_spawn(g->loop, "egress up", copy, &up, &fiber, e);
     if (r < 0)
         return r;
