@@ -93,7 +93,8 @@ static CO int start_in(const struct machine_job *job, struct arena *a, struct er
         r = shim_look(job->host->loop, machine_path(job, a, NULL), &state, e);
     if (r < 0 || state.alive)
         return r;
-    r = sandbox_config_write(job, &s, a, e);
+    if (job->spec->token)
+        r = sandbox_config_write(job, &s, a, e);
     if (r == 0)
         r = sandbox_disk_settle(job, a, e);
     if (r < 0)
@@ -187,7 +188,7 @@ static CO int watch_in(const struct machine_job *job, const struct sandbox *s, s
                        const char **reason, struct err *e)
 {
     const char *dir = machine_path(job, a, NULL);
-    bool measured = !s->image && job->spec->disk_mib > 0;
+    bool measured = !s->image;
     struct shim_state state;
     long long over;
     int r;

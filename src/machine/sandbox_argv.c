@@ -97,6 +97,15 @@ static void add_all(struct words *w, const struct machine_job *job, const char *
         "/run/chela-agent");
 }
 
+/* The one without libraries starts in a fifth of the time and needs a quarter of the memory; what
+ * it lacks, TLS, is not needed here. */
+static const char *agent_program(const struct machine_host *host, struct arena *a)
+{
+    const char *alone = arena_printf(a, "%s-static", host->agent);
+
+    return access(alone, X_OK) == 0 ? alone : host->agent;
+}
+
 void sandbox_order(const struct machine_job *job, const struct sandbox *s, struct arena *a,
                    struct shim_spec *ret)
 {
@@ -109,7 +118,7 @@ void sandbox_order(const struct machine_job *job, const struct sandbox *s, struc
     staging[S_DISK] = machine_path(job, a, s->image ? "disk" SHIM_IMAGE : "tree");
     staging[S_ETC] = machine_path(job, a, "etc");
     staging[S_RUN] = machine_path(job, a, "run");
-    staging[S_AGENT] = job->host->agent;
+    staging[S_AGENT] = agent_program(job->host, a);
     files[0] = machine_path(job, a, "seccomp.bpf");
     for (int i = 0; i < S_N; i++)
         at[i] = s->uid ? arena_printf(a, SHIM_STAGING "/%d", i) : staging[i];
@@ -119,7 +128,7 @@ void sandbox_order(const struct machine_job *job, const struct sandbox *s, struc
         .argv = w.v,
         .env = env,
         .cwd = "/",
-        .memory_mib = job->spec->memory_mib,
+        .memory_mib = job->spec->memory_mib ? job->spec->memory_mib : SANDBOX_MEMORY_MIB,
         .pids = SANDBOX_PIDS,
         .cpus = job->spec->cpus,
         .uid = s->uid,

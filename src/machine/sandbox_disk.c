@@ -78,6 +78,11 @@ CO int sandbox_remove(const char *path, uint64_t deadline_ms, struct err *e)
 
 /* --- making it --- */
 
+static unsigned disk_mib(const struct machine_spec *spec)
+{
+    return spec->disk_mib ? spec->disk_mib : SANDBOX_DISK_MIB;
+}
+
 bool sandbox_can_image(void)
 {
     static const char *const tools[] = { "/sbin/mkfs.ext4", "/usr/sbin/mkfs.ext4" };
@@ -123,7 +128,7 @@ CO static int make_image(const struct machine_job *job, const struct sandbox *s,
         "-d",
         skeleton,
         fresh,
-        arena_printf(a, "%uM", job->spec->disk_mib ? job->spec->disk_mib : 1024),
+        arena_printf(a, "%uM", disk_mib(job->spec)),
         NULL
     };
     int r;
@@ -205,11 +210,11 @@ CO int sandbox_disk_over(const struct machine_job *job, const struct sandbox *s,
     struct measure m = { .path = machine_path(job, &a, "tree") };
     int r = 0;
 
-    if (!s->image && job->spec->disk_mib > 0)
+    if (!s->image)
         r = offload(measure, &m, e);
     arena_done(&a);
     if (r == 0)
-        *ret = m.bytes > job->spec->disk_mib * (long long)MIB ? m.bytes : 0;
+        *ret = m.bytes > disk_mib(job->spec) * (long long)MIB ? m.bytes : 0;
     return r;
 }
 

@@ -17,7 +17,10 @@
 #define SANDBOX_UID_FIRST 2000000000U /* of the range, when none is set */
 #define SANDBOX_UIDS      100000000U
 #define SANDBOX_PIDS      1024
-#define SANDBOX_SHM       "67108864"
+/* Of those that name none. A disk's image takes what is in it, not its size. */
+#define SANDBOX_MEMORY_MIB 2048
+#define SANDBOX_DISK_MIB   8192
+#define SANDBOX_SHM        "67108864"
 
 struct sandbox {
     unsigned uid; /* 0: ours */
