@@ -143,6 +143,7 @@ void hub_tables(struct hub *h, struct http_table out[HUB_TABLES])
         { "/", &dialect_hub, event_routes, event_routes_len, h->events,
           .body_max = &h->settings->body_max },
         { "/", &dialect_hub, audit_routes, audit_routes_len, h->audit },
+        { "/", &dialect_hub, http_docs_routes, http_docs_routes_len, h },
     };
 
     _Static_assert(LEN(tables) == HUB_TABLES, "count them");

@@ -90,7 +90,7 @@ void hub_free(struct hub *h); /* NULL is fine */
 /* After hub_start(): the ports that were really opened. Machines are adopted and started now. */
 void hub_ports(struct hub *h, unsigned http_port, unsigned ws_port);
 
-#define HUB_TABLES 5
+#define HUB_TABLES 6
 void hub_tables(struct hub *h, struct http_table out[HUB_TABLES]);
 
 /* WebSockets on any path of either port: /agent/<id>/<token>, observers and shells of operators;
