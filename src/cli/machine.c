@@ -253,11 +253,12 @@ static int create_body(struct cli *cli, const struct create_opts *o, const json_
 
 /* Until it runs and its agent has said hello. */
 static CO int create_it(struct cli *cli, const struct create_opts *o, struct str body,
-                        struct progress *p, json_t **ret, struct err *e)
+                        struct progress *p, bool *ret_begun, json_t **ret, struct err *e)
 {
     json_t *answer;
     int r = api_call(cli, HTTP_M_POST, "/machines", body, &answer, e);
 
+    *ret_begun = r == 0;
     if (r == 0)
         r = machine_settle(cli, o->name, p, ret, e);
     if (r < 0)
@@ -268,6 +269,17 @@ static CO int create_it(struct cli *cli, const struct create_opts *o, struct str
         return err_set(e, ERR_INTERNAL, "%s",
                        reason_of(*ret) ? reason_of(*ret) : member_text(cli, *ret, "state"));
     return agent_await(cli, o->name, READY_MS, e);
+}
+
+/* What could not be made does not stay. */
+static CO void roll_back(struct cli *cli, const char *name, struct progress *p)
+{
+    json_t *machine;
+    struct err e;
+
+    progress_step(p, "%s: removing what was made", name);
+    if (machine_do(cli, name, NULL, NULL, p, &machine, &e) < 0)
+        progress_warn(p, "%s stays, for it could not be removed: %s", name, e.msg);
 }
 
 static CO int give_profile(struct cli *cli, const struct create_opts *o, const json_t *profile,
@@ -286,6 +298,7 @@ CO int machine_create(struct cli *cli, const struct create_opts *o, struct err *
 {
     AUTO(progress_end) struct progress p = { .cli = cli };
     json_t *body = json_object(), *profile = NULL, *machine = NULL;
+    bool begun = false;
     struct str text;
     int r = 0;
 
@@ -301,8 +314,10 @@ CO int machine_create(struct cli *cli, const struct create_opts *o, struct err *
     if (r < 0)
         return r;
     progress_start(&p, cli, "Creating agent %s...", o->name);
-    r = create_it(cli, o, text, &p, &machine, e);
+    r = create_it(cli, o, text, &p, &begun, &machine, e);
     if (r < 0) {
+        if (begun)
+            roll_back(cli, o->name, &p);
         progress_fail(&p, "Failed to create agent");
         return r;
     }

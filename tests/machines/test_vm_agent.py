@@ -194,6 +194,14 @@ def test_create_says_why_it_fails(vm, box):
     assert len(json.loads(vm("list", "--json", "--type", "generic").stdout)["agents"]) == 0
 
 
+def test_what_could_not_be_made_does_not_stay(vm, hub):
+    machine = name("half")
+    done = vm("create", machine, "--driver", "qemu", "--image", "no-such-image")
+    assert done.returncode == 1 and "no-such-image" in done.stderr and "✖ Failed to create agent\n" in done.stderr
+    assert vm("status", machine).returncode == 1
+    assert machine not in json.dumps(hub.http.get("/machines").json())
+
+
 def test_list_is_drawn_with_rules(vm, box):
     lines = vm("list").stdout.splitlines()
     assert lines[0].startswith("┌─") and lines[0].endswith("─┐")
