@@ -310,18 +310,24 @@ void link_observe(struct links *l, struct str frame)
 
 /* --- time --- */
 
-static void look_at(struct link *link)
+static void close_stale(struct link *link, const char *reason)
 {
-    const struct hub_settings *s = link->l->h->settings;
+    log_info("an agent's connection is closed", "agent",
+             LOG_STR(link->agent ? link->agent->id : "host"), "reason", LOG_STR(reason));
+    ws_close(link->ws, LINK_STALE, reason);
+    link_detach(link);
+}
 
-    if (link->full_ms && now_ms() - link->full_ms > LINK_SLOW_MS) {
-        ws_close(link->ws, LINK_STALE, "does not read what it is sent");
-        link_detach(link);
-    } else if (link->agent && now_ms() - link->health_ms > (uint64_t)s->stale_ms) {
-        log_info("an agent has reported no health for too long: its connection is closed", "agent",
-                 LOG_STR(link->agent->id));
-        ws_close(link->ws, LINK_STALE, "no health report");
-        link_detach(link);
+/* Closing frees nobody before the loop turns. */
+static void look_at_all(struct links *l, bool health)
+{
+    uint64_t stale_ms = (uint64_t)l->h->settings->stale_ms;
+
+    for (struct link *link = l->all; link; link = link->next) {
+        if (link->full_ms && now_ms() - link->full_ms > LINK_SLOW_MS)
+            close_stale(link, "does not read what it is sent");
+        else if (health && link->agent && now_ms() - link->health_ms > stale_ms)
+            close_stale(link, "no health report");
     }
 }
 
@@ -332,13 +338,12 @@ static CO int tick(void *arg, struct err *e)
     int r;
 
     while ((r = fiber_sleep(TICK_MS, e)) == 0) {
-        if (now_ms() < due_ms)
+        bool due = now_ms() >= due_ms;
+
+        look_at_all(l, due);
+        if (!due)
             continue;
         due_ms = now_ms() + (uint64_t)l->h->settings->tick_ms;
-        for (struct link *link = l->all, *next; link; link = next) {
-            next = link->next; /* closing frees nobody before the loop turns */
-            look_at(link);
-        }
         if (link_expire(l, e) < 0)
             log_warn("waiting messages could not be looked through", "error", LOG_ERR(e));
     }
