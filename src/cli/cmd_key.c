@@ -10,7 +10,7 @@
 #include "cli/input.h"
 
 static const struct cli_flag create_flags[] = {
-    { "scope", "A,B", "admin, bridge (default), read, metrics, workflows" },
+    { "scope", "A,B", "admin, bridge (default), read, metrics, workflows, agents" },
     { "expires", "TIME", "for example 30d; default: never" },
 };
 
