@@ -246,6 +246,7 @@ int tasks_new(struct hub *h, struct tasks **ret, struct err *e)
     t->store = h->conf.store;
     t->set = h->settings;
     t->pg = h->pg;
+    t->round = 1; /* 0: never */
     task_lanes(t);
     r = task_wide_new(t, e);
     if (r < 0) {

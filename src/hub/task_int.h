@@ -77,6 +77,7 @@ struct task {
     long long timeout_ms;
     int outcome; /* of the acceptance, as the store's thread and then task_accepted() say */
     unsigned attempts, epoch; /* epoch: of the connection it was sent on */
+    unsigned round;           /* in which its row was looked at, see task_wide.c */
     unsigned rides;           /* writes under way that name it */
     enum task_state state;
     bool written, marked; /* the row is there; it says that it may have been sent */
@@ -106,8 +107,8 @@ struct tasks {
     struct lane accepts, marks, ends, lates, graves, news;
     struct task_waiter *outside; /* who waits for tasks that are not in memory */
     struct fiber_group *chores;
-    bool look_all; /* news may have been missed */
-    unsigned looks;
+    bool look_all;         /* news may have been missed */
+    unsigned looks, round; /* round: of checks whether what waits still does */
 };
 
 static inline int64_t task_mono(void)

@@ -56,6 +56,10 @@ static const struct sql sql_found = {
     " SELECT agent_id, id, 1 FROM hub_tasks WHERE completed_at IS NULL AND owner = ?1"
     " AND cancel IS NOT NULL LIMIT ?3", NULL,
 };
+static const struct sql sql_wait = {
+    "tasks that still wait", "",
+    "SELECT id FROM hub_tasks WHERE id = ANY (?1) AND completed_at IS NULL AND owner IS NULL",
+};
 static const struct sql sql_tell = { "tell other hubs", "", "SELECT pg_notify('" TASK_CHANNEL "', ?1)" };
 /* clang-format on */
 
@@ -430,6 +434,68 @@ static CO int look(struct tasks *t, struct err *e)
     return r < 0 ? r : 0;
 }
 
+/* --- what was accepted here and waits for an agent that may be elsewhere --- */
+
+struct check {
+    struct arena arena;
+    size_t n;
+    struct str ids[FOUND_MAX];
+    bool waits[FOUND_MAX];
+};
+
+static void collect(struct tasks *t, struct check *c)
+{
+    for (struct task_agent *a = t->active; a; a = a->anext) {
+        for (struct task *task = a->connected ? NULL : a->first; task; task = task->next) {
+            if (c->n == FOUND_MAX)
+                return;
+            if (!task->written || task->state != TASK_QUEUED || task->rides > 0 ||
+                task->round == t->round)
+                continue;
+            task->round = t->round;
+            c->ids[c->n++] = arena_str(&c->arena, task->id);
+        }
+    }
+    t->round++; /* all were looked at */
+}
+
+static int still_waits(struct store_row *row, void *arg, struct err *e)
+{
+    struct check *c = arg;
+
+    for (size_t i = 0; i < c->n; i++)
+        c->waits[i] = c->waits[i] || str_eq(c->ids[i], row_str(row, 0));
+    return 0;
+}
+
+static int check_body(struct store_tx *tx, void *arg, struct err *e)
+{
+    struct check *c = arg;
+    const struct sql_arg args[] = { SQL_TEXTS(c->ids, c->n) };
+
+    memset(c->waits, 0, sizeof(c->waits));
+    return store_run(tx, &sql_wait, args, LEN(args), still_waits, c, e);
+}
+
+static CO int check(struct tasks *t, struct err *e)
+{
+    struct check *c = xcalloc(1, sizeof(*c));
+    int r = 0;
+
+    collect(t, c);
+    if (c->n > 0)
+        r = store_read(t->store, check_body, c, e);
+    for (size_t i = 0; r >= 0 && i < c->n; i++) {
+        struct task *task = c->waits[i] ? NULL : task_find(t, c->ids[i]);
+
+        if (task && !task_known(task) && task->rides == 0)
+            task_drop(task); /* another daemon has it, or has ended it */
+    }
+    arena_done(&c->arena);
+    free(c);
+    return r < 0 ? r : 0;
+}
+
 static CO int adopt(struct tasks *t, struct err *e)
 {
     struct adopt x = { .t = t };
@@ -449,6 +515,8 @@ CO int task_wide_chore(void *arg, struct err *e)
             r = look(t, e);
         if (r == 0 && t->looks % ADOPT_EVERY == 0)
             r = adopt(t, e);
+        if (r == 0 && t->looks % ADOPT_EVERY == 1)
+            r = check(t, e);
         t->looks++;
         if (r < 0 && r != -ERR_CANCELED)
             log_warn("tasks of other daemons could not be looked for", "error", LOG_ERR(e));

@@ -700,6 +700,20 @@ def pair(store, start):
     return Hub(first), Hub(second), token
 
 
+def test_what_one_daemon_has_accepted_the_other_ends(pair):
+    here, there, token = pair
+    agent = HubAgent(here, "shared", token)
+    agent.welcomed()
+    tasks = [there.post("shared", n=i) for i in range(3)]
+    for task in tasks:
+        assert agent.next_task()["taskId"] == task
+    assert {there.becomes(task, "sent")["status"] for task in tasks} == {"sent"}
+    for task in tasks:
+        agent.result(task)
+        assert there.ended(task)["status"] == "completed"
+    eventually(lambda: there.agent("shared")["currentTasks"] == [], 30, 0.2)
+
+
 def test_a_task_accepted_by_one_daemon_reaches_an_agent_at_the_other(pair):
     here, there, token = pair
     waiting = there.post("shared", n=0)
