@@ -121,7 +121,8 @@ bool proc_number(struct str text, const char *key, uint64_t *ret)
     struct str line, name = str_of(key);
 
     while (str_split(&text, '\n', &line)) {
-        if (!str_starts(line, name) || line.n <= name.n || line.p[name.n] != ':')
+        if (!str_starts(line, name) || line.n <= name.n ||
+            (line.p[name.n] != ':' && line.p[name.n] != ' '))
             continue;
         line.p += name.n + 1;
         line.n -= name.n + 1;
@@ -193,11 +194,22 @@ static uint64_t kib_file(const char *path, char *scratch)
     return take_number(&text, &n) ? n / 1024 : 0;
 }
 
+/* What the control group uses, without files that are only cached. */
+static uint64_t group_used(char *scratch)
+{
+    uint64_t used = kib_file("/sys/fs/cgroup/memory.current", scratch), cached = 0;
+
+    if (!proc_number(slurp("/sys/fs/cgroup/memory.stat", scratch), "inactive_file", &cached))
+        return used;
+    cached /= 1024;
+    return cached < used ? used - cached : 0;
+}
+
 static void look_memory(char *scratch, struct usage *ret)
 {
     uint64_t total = 0, available = 0;
     uint64_t limit = kib_file("/sys/fs/cgroup/memory.max", scratch);
-    uint64_t limit_used = limit > 0 ? kib_file("/sys/fs/cgroup/memory.current", scratch) : 0;
+    uint64_t limit_used = limit > 0 ? group_used(scratch) : 0;
     struct str text = slurp("/proc/meminfo", scratch);
     struct sysinfo info;
 

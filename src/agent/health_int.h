@@ -18,7 +18,7 @@ bool cpu_times_parse(struct str text, struct cpu_times *ret);
 /* 0..100 with two decimals, of the time between two looks; 0 when there was none. */
 double cpu_percent(const struct cpu_times *then, const struct cpu_times *now);
 
-/* The number behind "Key:" at the beginning of a line; false: there is none. */
+/* The number behind "Key:" or "key " at the beginning of a line; false: there is none. */
 bool proc_number(struct str text, const char *key, uint64_t *ret);
 
 struct usage { /* MiB */

@@ -41,6 +41,8 @@ TEST(numbers_are_found_by_their_key)
     CHECK(proc_number(text, "MemTotal", &n));
     CHECK_INT(n, 2048000);
     CHECK(!proc_number(text, "Mem", &n));
+    CHECK(proc_number(STR("anon 1\ninactive_file 4096\n"), "inactive_file", &n));
+    CHECK_INT(n, 4096);
     CHECK(!proc_number(STR("MemTotal: kB"), "MemTotal", &n));
 }
 
