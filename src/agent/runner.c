@@ -286,7 +286,8 @@ static void add_fresh(struct batch *b, struct held *h, bool running)
     h->marked = running;
     b->held[i] = h;
     buf_init(&b->texts[i], AGENT_MESSAGE_MAX);
-    b->results[i] = json_write(h->payload, &b->texts[i], &b->errors[i]);
+    if (!h->on_disk)
+        b->results[i] = json_write(h->payload, &b->texts[i], &b->errors[i]);
     b->entries[i] = (struct spool_entry){
         .id = h->id,
         .from = h->from,
@@ -294,6 +295,7 @@ static void add_fresh(struct batch *b, struct held *h, bool running)
         .retry = h->retry,
         .seq = h->seq,
         .body = buf_str(&b->texts[i]),
+        .there = h->on_disk,
     };
 }
 

@@ -107,19 +107,6 @@ static int open_dir(const struct spool *s, DIR **ret, struct err *e)
     return 0;
 }
 
-static int sweep(const struct spool *s, struct err *e)
-{
-    AUTO(closedir) DIR *dir = NULL;
-    int r = open_dir(s, &dir, e);
-
-    if (r < 0)
-        return r;
-    for (struct dirent *d = readdir(dir); d; d = readdir(dir))
-        if (ends_with(d->d_name, ".tmp"))
-            unlinkat(s->dir_fd, d->d_name, 0);
-    return 0;
-}
-
 int spool_open(const char *state_dir, struct spool **ret, struct err *e)
 {
     AUTO(spool_close) struct spool *s = xcalloc(1, sizeof(*s));
@@ -134,8 +121,6 @@ int spool_open(const char *state_dir, struct spool **ret, struct err *e)
     if (s->dir_fd < 0)
         return err_sys(e, "open '%s'", path);
     r = take_lock(s->dir_fd, path, &s->lock_fd, e);
-    if (r == 0)
-        r = sweep(s, e);
     if (r < 0)
         return r;
     *ret = TAKE(s);
@@ -183,7 +168,7 @@ static int describe(const struct spool_entry *entry, struct buf *b, struct err *
     return r;
 }
 
-static int write_file(int fd, struct str head, struct str body, struct err *e)
+static int write_record(int fd, struct str head, struct str body, struct err *e)
 {
     int r = write_all(fd, head, e);
 
@@ -201,26 +186,30 @@ int spool_put(const struct spool *s, const struct spool_entry *entry, size_t *re
 {
     AUTO(buf_done) struct buf head;
     AUTO(close_fd) int fd = -1;
-    char name[256], temp[270];
+    char name[256];
+    off_t before;
     int r;
 
     buf_init(&head, 64 * KIB);
     spool_name(entry->id, name);
-    fmt_z(temp, sizeof(temp), "%s.tmp", name);
     r = describe(entry, &head, e);
     if (r < 0)
         return r;
-    fd = openat(s->dir_fd, temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
+    fd = openat(s->dir_fd, name,
+                O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_APPEND |
+                    (entry->there ? 0 : O_CREAT | O_TRUNC),
+                0600);
+    before = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+    if (before < 0)
         return err_sys(e, "write to the spool");
-    r = write_file(fd, buf_str(&head), entry->body, e);
-    if (r == 0 && renameat(s->dir_fd, temp, s->dir_fd, name) < 0)
-        r = err_sys(e, "write to the spool");
+    r = write_record(fd, buf_str(&head), entry->body, e);
     if (r < 0) {
-        unlinkat(s->dir_fd, temp, 0);
+        /* Nothing may stand behind half a record; an empty file is set aside. */
+        if (ftruncate(fd, before) < 0 || before == 0)
+            unlinkat(s->dir_fd, name, 0);
         return r;
     }
-    *ret_bytes = head.n + entry->body.n + 1;
+    *ret_bytes = (size_t)before + head.n + entry->body.n + 1;
     return 0;
 }
 
@@ -260,32 +249,53 @@ static int read_file(const struct spool *s, const char *name, struct buf *ret, s
     return 0;
 }
 
-/* Cut a file into its two lines. */
-static int cut(struct str file, struct str *ret_head, struct str *ret_body, struct err *e)
-{
-    const char *end = file.n ? memchr(file.p, '\n', file.n) : NULL;
+struct record {
+    struct str head, body;
+};
 
-    if (!end || file.n < 3 || file.p[file.n - 1] != '\n' || end == file.p + file.n - 1)
-        return err_set(e, ERR_INVALID, "it is torn");
-    *ret_head = (struct str){ file.p, (size_t)(end - file.p) };
-    *ret_body = (struct str){ end + 1, file.n - ret_head->n - 2 };
-    return 0;
+static bool take_line(struct str *rest, struct str *ret)
+{
+    const char *end = rest->n ? memchr(rest->p, '\n', rest->n) : NULL;
+
+    if (!end)
+        return false;
+    *ret = (struct str){ rest->p, (size_t)(end - rest->p) };
+    rest->n -= ret->n + 1;
+    rest->p = end + 1;
+    return true;
+}
+
+/* The last whole record, with the last body there is; *ret_n is where it ends. */
+static int last_record(struct str file, struct record *ret, size_t *ret_n, struct err *e)
+{
+    struct str rest = file, head, body;
+
+    *ret = (struct record){ { NULL, 0 }, { NULL, 0 } };
+    *ret_n = 0;
+    while (take_line(&rest, &head) && take_line(&rest, &body)) {
+        ret->head = head;
+        if (body.n > 0)
+            ret->body = body;
+        *ret_n = (size_t)(rest.p - file.p);
+    }
+    return ret->body.n > 0 ? 0 : err_set(e, ERR_INVALID, "it is torn");
 }
 
 int spool_body(const struct spool *s, const char *id, struct buf *ret, struct err *e)
 {
-    struct str head, body;
+    struct record last;
     char name[256];
+    size_t end;
     int r;
 
     spool_name(id, name);
     r = read_file(s, name, ret, e);
     if (r == 0)
-        r = cut(buf_str(ret), &head, &body, e);
+        r = last_record(buf_str(ret), &last, &end, e);
     if (r < 0)
         return err_wrap(e, "'%s'", name);
-    buf_eat(ret, head.n + 1);
-    ret->n = body.n;
+    buf_eat(ret, (size_t)(last.body.p - buf_str(ret).p));
+    ret->n = last.body.n;
     return 0;
 }
 
@@ -300,19 +310,18 @@ static int parse_state(const char *name, enum spool_state *ret)
     return -ERR_INVALID;
 }
 
-static int parse_entry(struct str file, const char *name, struct arena *a, struct spool_entry *ret,
-                       struct err *e)
+static int parse_entry(const struct record *last, const char *name, struct arena *a,
+                       struct spool_entry *ret, struct err *e)
 {
     char want[256];
-    struct str head;
     json_t *j;
     int r;
 
-    r = cut(file, &head, &ret->body, e);
-    if (r == 0)
-        r = json_parse(head, 4, a, &j, NULL, e);
+    r = json_parse(last->head, 4, a, &j, NULL, e);
     if (r < 0)
         return r;
+    ret->body = last->body;
+    ret->there = true;
     ret->id = json_string_value(json_object_get(j, "taskId"));
     ret->from = json_string_value(json_object_get(j, "from"));
     ret->retry = json_is_true(json_object_get(j, "retry"));
@@ -335,20 +344,34 @@ static void set_aside(const struct spool *s, const char *name, const struct err 
     log_warn("a file of the spool was set aside", "file", LOG_STR(bad), "error", LOG_ERR(why));
 }
 
+/* What is torn goes, so that the next record does not stand behind it. */
+static int cut_off(const struct spool *s, const char *name, size_t bytes, struct err *e)
+{
+    AUTO(close_fd) int fd = openat(s->dir_fd, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+
+    if (fd < 0 || ftruncate(fd, (off_t)bytes) < 0 || fdatasync(fd) < 0)
+        return err_sys(e, "repair the spool");
+    return 0;
+}
+
 static int load_one(const struct spool *s, const char *name, spool_found *fn, void *arg,
                     struct err *e)
 {
     AUTO(buf_done) struct buf file;
     struct spool_entry entry = { 0 };
     struct arena a = { 0 };
-    size_t bytes;
+    struct record last;
+    size_t bytes = 0;
     int r;
 
     buf_init(&file, FILE_MAX);
     r = read_file(s, name, &file, e);
-    bytes = file.n;
     if (r == 0)
-        r = parse_entry(buf_str(&file), name, &a, &entry, e);
+        r = last_record(buf_str(&file), &last, &bytes, e);
+    if (r == 0)
+        r = parse_entry(&last, name, &a, &entry, e);
+    if (r == 0 && bytes < file.n)
+        r = cut_off(s, name, bytes, e);
     if (r < 0) {
         set_aside(s, name, e);
         r = 0;

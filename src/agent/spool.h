@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * agent/spool.h — tasks on disk: one file for each, <state>/spool/<id made safe>.json, of two lines
- * of JSON: what is known of the task, and the task itself or its response. A file is replaced as a
- * whole (written aside, fdatasync, rename). All calls block: they are for offload() and for start.
+ * agent/spool.h — tasks on disk: one file for each, <state>/spool/<id made safe>.json, of records
+ * that are appended and never changed. A record is two lines: what is known of the task, and the
+ * task itself, or its response, or nothing when that has not changed. The last whole record counts:
+ * what a crash has torn behind it was never promised, and goes. So a task costs one write that
+ * waits for the disk when it is accepted and one when it is done. All calls block: they are for
+ * offload() and for start.
  */
 #pragma once
 
@@ -14,8 +17,7 @@ enum spool_state { SPOOL_QUEUED, SPOOL_RUNNING, SPOOL_DONE };
 
 struct spool;
 
-/* Make the directory (0700), take its lock (ERR_CONFLICT: another agent has it), sweep leftovers of
- * a crash. */
+/* Make the directory (0700) and take its lock (ERR_CONFLICT: another agent has it). */
 int spool_open(const char *state_dir, struct spool **ret, struct err *e) MUST_CHECK;
 void spool_close(struct spool *s); /* NULL is fine */
 
@@ -24,21 +26,23 @@ struct spool_entry {
     enum spool_state state;
     bool retry;      /* run it again when it was cut off */
     long long seq;   /* order of acceptance */
-    struct str body; /* JSON text without line ends */
+    struct str body; /* JSON text without line ends; in spool_put() "": as it is there */
+    bool there;      /* spool_put(): it has a file already */
 };
 
-/* Write it; *ret_bytes is what it takes on disk. Durable only after spool_sync(). */
+/* Write it; *ret_bytes is what its file takes on disk. Durable, a new file only after spool_sync().
+ */
 int spool_put(const struct spool *s, const struct spool_entry *entry, size_t *ret_bytes,
               struct err *e) MUST_CHECK;
 int spool_sync(const struct spool *s, struct err *e) MUST_CHECK;
 void spool_drop(const struct spool *s, const char *id);
 
-/* The second line. */
+/* The last body. */
 int spool_body(const struct spool *s, const char *id, struct buf *ret, struct err *e) MUST_CHECK;
 
 /*
- * Tell of each file, in order of seq; a file that is none of ours or torn is set aside (.bad) with
- * a warning. entry is valid during the call; bytes: on disk.
+ * Tell of each file, in order of seq; a file without a whole record of ours is set aside (.bad)
+ * with a warning. entry is valid during the call; bytes: on disk.
  */
 typedef int spool_found(const struct spool_entry *entry, size_t bytes, void *arg, struct err *e);
 int spool_load(const struct spool *s, spool_found *fn, void *arg, struct err *e) MUST_CHECK;

@@ -22,13 +22,26 @@ static struct spool *open_spool(void)
     return s;
 }
 
+static bool exists(const char *name)
+{
+    char path[300];
+
+    fmt_z(path, sizeof(path), "%s/spool/%s", dir, name);
+    return access(path, F_OK) == 0;
+}
+
 static void put(struct spool *s, const char *id, enum spool_state state, long long seq,
                 const char *body)
 {
-    struct spool_entry entry = { id, "host", state, false, seq, str_of(body) };
+    char name[256];
+    struct spool_entry entry = {
+        .id = id, .from = "host", .state = state, .seq = seq, .body = str_of(body)
+    };
     size_t bytes = 0;
     struct err e;
 
+    spool_name(id, name);
+    entry.there = exists(name);
     CHECK_INT(spool_put(s, &entry, &bytes, &e), 0);
     CHECK_INT(spool_sync(s, &e), 0);
     CHECK(bytes > strlen(body));
@@ -59,14 +72,6 @@ static void write_file(const char *name, const char *text)
     CHECK(fd >= 0);
     CHECK(write(fd, text, strlen(text)) == (ssize_t)strlen(text));
     close(fd);
-}
-
-static bool exists(const char *name)
-{
-    char path[300];
-
-    fmt_z(path, sizeof(path), "%s/spool/%s", dir, name);
-    return access(path, F_OK) == 0;
 }
 
 TEST(names_are_safe_and_tell_ids_apart)
@@ -109,7 +114,8 @@ TEST(what_was_put_is_found_in_order_and_one_agent_has_it)
     put(s, "late", SPOOL_QUEUED, 12, "{\"a\":1}");
     put(s, "early", SPOOL_DONE, 3, "{\"b\":2}");
     put(s, "a/b", SPOOL_QUEUED, 7, "{}");
-    put(s, "a/b", SPOOL_RUNNING, 7, "{\"c\":3}");
+    put(s, "a/b", SPOOL_QUEUED, 7, "{\"c\":3}");
+    put(s, "a/b", SPOOL_RUNNING, 7, "");
     CHECK_INT(spool_load(s, see, &seen, &e), 0);
     CHECK_STR(seen.text, "early/2/3={\"b\":2};a/b/1/7={\"c\":3};late/0/12={\"a\":1};");
     CHECK_INT(spool_body(s, "early", &body, &e), 0);
@@ -147,14 +153,37 @@ TEST(torn_and_foreign_files_are_set_aside)
 
         put(s, "good", SPOOL_DONE, 1, "{}");
         write_file("bad.json", bad[i]);
-        write_file("good.json.tmp", "half");
         spool_close(s);
         s = open_spool();
-        CHECK(!exists("good.json.tmp"));
         CHECK_INT(spool_load(s, see, &seen, &e), 0);
         if (strcmp(seen.text, "good/2/1={};") != 0)
             CHECK_FAIL("%zu: %s", i, seen.text);
         CHECK(exists("bad.json.bad") && !exists("bad.json"));
+        spool_close(s);
+    }
+}
+
+TEST(a_torn_end_is_cut_off_and_the_record_before_it_counts)
+{
+    static const char first[] = "{\"taskId\":\"good\",\"from\":\"host\",\"state\":\"queued\","
+                                "\"retry\":false,\"seq\":1}\n{\"t\":1}\n";
+    static const char second[] = "{\"taskId\":\"good\",\"from\":\"host\",\"state\":\"running\","
+                                 "\"retry\":false,\"seq\":1}\n\n";
+    char text[sizeof(first) + sizeof(second)];
+
+    for (size_t n = 0; n <= strlen(second); n++) {
+        struct spool *s = open_spool();
+        struct seen seen = { 0 };
+        struct err e;
+
+        fmt_z(text, sizeof(text), "%s%.*s", first, (int)n, second);
+        write_file("good.json", text);
+        CHECK_INT(spool_load(s, see, &seen, &e), 0);
+        CHECK_STR(seen.text, n == strlen(second) ? "good/1/1={\"t\":1};" : "good/0/1={\"t\":1};");
+        put(s, "good", SPOOL_DONE, 1, "{\"r\":1}");
+        seen = (struct seen){ 0 };
+        CHECK_INT(spool_load(s, see, &seen, &e), 0);
+        CHECK_STR(seen.text, "good/2/1={\"r\":1};");
         spool_close(s);
     }
 }

