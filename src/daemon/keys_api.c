@@ -16,7 +16,7 @@ static const struct shape_field key_in_fields[] = {
     FIELD(struct key_in, name, .required = true, .min = 1, .max = KEY_NAME_MAX,
           .doc = "Letters, digits, '.', '_', '-' and '@'."),
     FIELD(struct key_in, scopes, .def = "[\"bridge\"]",
-          .doc = "Any of admin, bridge, read, metrics, workflows."),
+          .doc = "Any of admin, bridge, read, metrics, workflows, agents."),
     FIELD(struct key_in, expires_in, .min = 0, .max = 3153600000LL,
           .doc = "Seconds until the key expires; 0: never."),
 };

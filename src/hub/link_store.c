@@ -279,7 +279,7 @@ static CO int write_all(void *arg, struct err *e)
     int r = 0;
 
     l->writer = fiber_self();
-    while (r == 0 || r != -ERR_CANCELED) {
+    while (r != -ERR_CANCELED) {
         if (!l->first) {
             r = fiber_park(DEADLINE_NONE, e);
             continue;

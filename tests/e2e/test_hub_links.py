@@ -439,6 +439,30 @@ def test_a_draining_agent_gets_no_new_task(hub):
     assert hub.http.post("/agents/nobody/drain", json={}).status_code == 404
 
 
+def test_who_looks_on_sees_what_happens(hub):
+    name = unique("agent")
+    with hub.http.stream("GET", "/events") as stream:
+        lines = stream.iter_lines()
+        next(lines)  # the comment that says it has begun
+        token = hub.register(name)["token"]
+        agent = hub.open(name, token)
+        agent.welcome()
+        agent.send("health", {"cpu": 3})
+        agent.send("log", {"message": "hello"})
+        agent.send("log", {}, to="nobody")
+        agent.close()
+        seen = []
+        while not seen or seen[-1]["type"] != "agent.offline":
+            line = next(lines)
+            if line.startswith("data:"):
+                event = json.loads(line[5:])
+                seen += [event] if event.get("agentId") == name else []
+    assert [event["type"] for event in seen] == ["agent.registered", "agent.online", "agent.health",
+                                                 "log", "message.dead", "agent.offline"]
+    assert seen[2]["health"]["cpu"] == 3 and seen[3]["payload"] == {"message": "hello"}
+    assert all(one["seq"] < two["seq"] for one, two in zip(seen, seen[1:]))
+
+
 # --- state over restarts ---
 
 def test_agents_their_tokens_and_counters_survive(start):
