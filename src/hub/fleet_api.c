@@ -159,7 +159,7 @@ static CO int list_drivers(struct http_req *req, struct err *e)
 
         if (r == -ERR_CANCELED)
             return err_set(e, ERR_CANCELED, "%s", why.msg);
-        json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:o}", "name", (*d)->name, "doc",
+        json_array_append_new(list, json_pack("{s:s, s:s?, s:b, s:o}", "name", (*d)->name, "doc",
                                               (*d)->doc, "available", r == 0, "reason",
                                               r == 0 ? json_null() : json_string(why.msg)));
     }

@@ -82,7 +82,7 @@ static bool left(int r)
     return r == -ERR_PARKED || r == -ERR_CANCELED;
 }
 
-static void audit_end(const struct operation *p)
+CO void operation_audit(const struct operation *p)
 {
     audit(p->f->h, &(struct audit_line){
                        .event = p->failed ? "machine.failed" : machine_rules[p->op].done,
@@ -90,6 +90,7 @@ static void audit_end(const struct operation *p)
                        .type = str_of(machine_rules[p->op].name),
                        .reason = p->failed ? p->why.msg : NULL,
                    });
+    audit_flush(p->f->h);
 }
 
 static CO int run(struct operation *p, struct err *e)
@@ -114,7 +115,8 @@ static CO int run(struct operation *p, struct err *e)
             log_warn("what is left of a machine could not be removed", "machine",
                      LOG_STR(p->m->name), "error", LOG_ERR(e));
     }
-    audit_end(p);
+    if (p->op != MO_DESTROY || p->failed)
+        operation_audit(p); /* before anybody sees that it is over */
     if (p->op != MO_DESTROY || p->failed) {
         r = step(p, "settle", step_settle, e);
         if (r < 0)

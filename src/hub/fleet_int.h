@@ -208,6 +208,9 @@ CO int step_undo(void *operation, struct buf *out, struct err *e);    /* of a fa
 CO int step_destroy(void *operation, struct buf *out, struct err *e); /* the row goes too */
 CO int step_settle(void *operation, struct buf *out, struct err *e);  /* the state it ends in */
 
+/* How it ended, in the audit log. */
+CO void operation_audit(const struct operation *p);
+
 /* Open the machine's way out, if it is not open. */
 int machine_egress_open(struct machine *m, struct err *e) MUST_CHECK;
 CO void machine_egress_close(struct machine *m);

@@ -335,6 +335,8 @@ CO int step_destroy(void *arg, struct buf *out, struct err *e)
 
     if (r == 0)
         r = machine_delete(p->m, e);
+    if (r == 0)
+        operation_audit(p);
     if (r == 0 && !p->m->gone)
         machine_remove(p->m);
     return r;
