@@ -67,5 +67,5 @@ const char *hub_ws_url(const struct hub *h, struct arena *a);
  * ERR_INVALID says what is wrong. "host" passes: who may use it is another question. */
 int hub_id_check(struct str id, struct err *e) MUST_CHECK;
 
-extern struct metric hub_m_messages, hub_m_agents, hub_m_active, hub_m_tasks, hub_m_task_ms, hub_m_dead,
-    hub_m_machines, hub_m_machine_ms, hub_m_sockets;
+extern struct metric hub_m_messages, hub_m_agents, hub_m_active, hub_m_tasks, hub_m_task_ms,
+    hub_m_dead, hub_m_machines, hub_m_machine_ms, hub_m_sockets;
