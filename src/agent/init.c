@@ -177,7 +177,7 @@ static bool find_ethernet(char *out, size_t size)
     return found;
 }
 
-static void set_network(void)
+static void set_network(bool is_guest)
 {
     AUTO(close_fd) int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     char name[IFNAMSIZ];
@@ -187,7 +187,7 @@ static void set_network(void)
         return;
     }
     up(fd, "lo", "127.0.0.1", "255.0.0.0");
-    if (find_ethernet(name, sizeof(name))) {
+    if (is_guest && find_ethernet(name, sizeof(name))) {
         up(fd, name, ADDRESS, NETMASK);
         add_gateway(fd);
     }
@@ -217,13 +217,8 @@ static bool find_seed(char *out, size_t size)
 static void configure(void)
 {
     struct agent_conf conf;
-    char seed[64];
     struct err e;
 
-    if (find_seed(seed, sizeof(seed)))
-        setenv("AGENT_CONFIG", seed, 1);
-    else
-        log_warn("init: no disk with the serial " SEED_SERIAL);
     setenv("CHELA_AGENT_INIT", "1", 1);
     setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 0);
     setenv("HOME", "/root", 0);
@@ -376,6 +371,8 @@ static void turn(struct init *in)
 void init_main(void)
 {
     struct init in = { .agent = -1, .deadline_ms = DEADLINE_NONE };
+    char seed[64];
+    bool is_guest;
     sigset_t all;
 
     log_setup(LOG_INFO, LOG_TEXT);
@@ -387,8 +384,14 @@ void init_main(void)
     sigprocmask(SIG_SETMASK, &all, NULL);
     mount_all();
     reboot(RB_DISABLE_CAD);
-    set_network();
-    grow_root();
+    is_guest = find_seed(seed, sizeof(seed));
+    if (is_guest)
+        setenv("AGENT_CONFIG", seed, 1);
+    else
+        log_warn("init: no disk with the serial " SEED_SERIAL);
+    set_network(is_guest);
+    if (is_guest)
+        grow_root(); /* elsewhere the root is not ours */
     configure();
     in.signals = signalfd(-1, &all, SFD_NONBLOCK | SFD_CLOEXEC);
     in.polls[0] = (struct pollfd){ in.signals, POLLIN, 0 };
