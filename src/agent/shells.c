@@ -186,6 +186,23 @@ static bool may_read(const struct shell *s)
     return !s->paused && !s->silent && agent_has_room(s->owner->agent);
 }
 
+/* What the terminal has to say, up to n bytes: it gives no more than 4 KiB at once. The number, or
+ * -1 and errno when that is none. */
+static ssize_t fill(int fd, char *p, size_t n)
+{
+    size_t have = 0;
+    ssize_t got = 1;
+
+    while (have < n && got > 0) {
+        got = read(fd, p + have, n - have);
+        if (got < 0 && errno == EINTR)
+            got = 1;
+        else if (got > 0)
+            have += (size_t)got;
+    }
+    return have > 0 ? (ssize_t)have : got;
+}
+
 static void read_tty(struct shell *s)
 {
     char *chunk = s->owner->chunk;
@@ -193,9 +210,7 @@ static void read_tty(struct shell *s)
     ssize_t n;
 
     for (int i = 0; i < CHUNKS && may_read(s); i++) {
-        n = read(s->pty.fd, chunk, CHUNK);
-        if (n < 0 && errno == EINTR)
-            continue;
+        n = fill(s->pty.fd, chunk, CHUNK);
         if (n < 0 && errno == EAGAIN &&
             (s->state == SHELL_OPEN || now_ms() - s->ended_ms < LAST_MS))
             return;
