@@ -6,9 +6,9 @@
  *             forwards: to the agents' port, and to the machine's egress proxy where it has an
  *             allow-list. Each connection is `chelad --relay SOCKET`.
  *   QEMU      runs in bubblewrap with its files, the image and nothing else of the file system, no
- *             network and no capability; and under its own seccomp filter. (That filter's
- *             elevateprivileges=deny and resourcecontrol=deny would also hit the relay that it
- *             starts; bubblewrap's no_new_privs does what is lost.)
+ *             network and no capability; and under its own seccomp filter. (That filter cannot say
+ *             elevateprivileges=deny: it would stop the relays too, as they begin with setsid();
+ *             bubblewrap's no_new_privs does what is lost.)
  */
 #include <string.h>
 #include <sys/stat.h>
@@ -130,7 +130,7 @@ static void add_machine(struct words *w, const struct qemu_plan *p)
     add(w, "-nodefaults");
     add(w, "-no-user-config");
     add2(w, "-display", "none");
-    add2(w, "-sandbox", "on,obsolete=deny,elevateprivileges=children,spawn=allow");
+    add2(w, "-sandbox", "on,obsolete=deny,resourcecontrol=deny");
     add2(w, "-chardev", "stdio,id=console,signal=off");
     add2(w, "-serial", "chardev:console");
     add2(w, "-qmp",
