@@ -54,13 +54,16 @@ int shim_loop_mount(int fd, const char *to);
 #define SHIM_TREE_MAX 8192
 struct shim_use {
     double cpu_seconds;
-    long long memory; /* private pages of all, and the shared ones of the one that has most */
+    long long memory; /* private pages of all, and the shared ones of the one that has most; more
+                         than there are while forks share theirs */
+    pid_t biggest;    /* shim_tree_trim(): the first that was killed, and what it had */
     long long biggest_memory;
-    pid_t biggest; /* the process with the most private pages */
     size_t n;
 };
 /* Of our child and all below it. */
 void shim_tree_look(pid_t top, struct shim_use *ret);
+/* What it really is, and SIGKILL to the largest until that is within the limit; how many. */
+size_t shim_tree_trim(pid_t top, long long limit, struct shim_use *ret);
 /* Signal those so many levels below top; how many there were. */
 size_t shim_tree_signal(pid_t top, unsigned depth, int signo);
 /* SIGKILL and reap all our descendants (we are their reaper), waiting a little. */

@@ -124,18 +124,23 @@ static void kill_all(struct shim *s)
     s->kill_at = DEADLINE_NONE;
 }
 
-/* No cgroup: the sum is held against the limit, and the largest pays. */
+/* No cgroup: the sum is held against the limit, first as it is quickly had, then as it is. */
 static void watch_memory(struct shim *s)
 {
+    long long limit = s->spec->memory_mib * (long long)MIB;
     struct shim_use use;
+    size_t n;
 
     shim_tree_look(s->child.pid, &use);
-    s->cpu_seconds = use.cpu_seconds;
-    if (s->spec->memory_mib <= 0 || use.memory <= s->spec->memory_mib * (long long)MIB)
+    if (limit <= 0 || use.memory <= limit)
         return;
-    if (use.biggest > 0 && kill(use.biggest, SIGKILL) == 0)
-        say(s, "[chela] over the memory limit of %ld MiB: process %d, which had %lld, was killed\n",
-            s->spec->memory_mib, (int)use.biggest, use.biggest_memory / (long long)MIB);
+    n = shim_tree_trim(s->child.pid, limit, &use);
+    if (n > 0)
+        say(s,
+            "[chela] %lld MiB, over the memory limit of %ld: process %d, which had %lld, and %zu "
+            "others were killed\n",
+            use.memory / (long long)MIB, s->spec->memory_mib, (int)use.biggest,
+            use.biggest_memory / (long long)MIB, n - 1);
 }
 
 /* --- the control socket --- */
@@ -160,7 +165,6 @@ static void answer_look(struct shim *s, struct client *c)
     char text[300];
 
     shim_tree_look(s->child.pid, &use);
-    s->cpu_seconds = use.cpu_seconds;
     fmt_z(text, sizeof(text),
           "{\"alive\":true,\"pid\":%d,\"startedAt\":%lld,\"cpu\":%.2f,\"memory\":%lld,"
           "\"limited\":%s}\n",

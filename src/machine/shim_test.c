@@ -224,7 +224,7 @@ CO_TEST(memory_is_bounded_for_one_process_and_for_all)
                  "(head -c 48m /dev/zero; sleep 1000) | tail -c 48m > /dev/null & "
                  "(head -c 40m /dev/zero; sleep 1000) | tail -c 40m > /dev/null & wait",
                  e) == 0);
-    CO_CHECK(says(&r, "[chela] over the memory limit of 64 MiB"));
+    CO_CHECK(says(&r, "over the memory limit of 64"));
     return 0;
 }
 

@@ -123,15 +123,54 @@ void shim_tree_look(pid_t top, struct shim_use *ret)
         ticks += ticks_of(t->pids[i]);
         memory_of(t->pids[i], &own, &shared);
         ret->memory += own;
-        if (own > ret->biggest_memory) {
-            ret->biggest_memory = own;
-            ret->biggest = t->pids[i];
-        }
         if (shared > most_shared)
             most_shared = shared;
     }
     ret->memory += most_shared;
     ret->cpu_seconds = (double)ticks / (double)sysconf(_SC_CLK_TCK);
+}
+
+/* Its part of what it shares, too: a page that a fork has not copied counts once for all. */
+static long long proportional_of(pid_t pid)
+{
+    char path[64], text[2048], *line;
+    long long own, shared;
+
+    fmt_z(path, sizeof(path), "/proc/%d/smaps_rollup", (int)pid);
+    line = slurp(path, text, sizeof(text)) ? strstr(text, "\nPss:") : NULL;
+    if (line)
+        return strtoll(line + 5, NULL, 10) * (long long)KIB;
+    memory_of(pid, &own, &shared); /* it may not be looked into, or has ended */
+    return own;
+}
+
+size_t shim_tree_trim(pid_t top, long long limit, struct shim_use *ret)
+{
+    AUTO(free) struct tree *t = read_tree(top);
+    AUTO(free) long long *bytes = xcalloc(t->n, sizeof(*bytes));
+    long long sum = 0;
+    size_t killed = 0;
+
+    *ret = (struct shim_use){ .n = t->n };
+    for (size_t i = 0; i < t->n; i++)
+        sum += bytes[i] = proportional_of(t->pids[i]);
+    ret->memory = sum;
+    while (sum > limit) {
+        size_t most = 0;
+
+        for (size_t i = 1; i < t->n; i++)
+            if (bytes[i] > bytes[most])
+                most = i;
+        if (bytes[most] == 0)
+            break;
+        if (kill(t->pids[most], SIGKILL) == 0 && killed++ == 0) {
+            ret->biggest = t->pids[most];
+            ret->biggest_memory = bytes[most];
+        }
+        sum -= bytes[most];
+        bytes[most] = 0;
+    }
+    return killed;
 }
 
 size_t shim_tree_signal(pid_t top, unsigned depth, int signo)
