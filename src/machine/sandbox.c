@@ -67,6 +67,10 @@ static CO int create(const struct machine_job *job, struct err *e)
     struct sandbox s;
     int r;
 
+    if (job->spec->image && *job->spec->image)
+        return err_set(e, ERR_INVALID,
+                       "a sandbox has no image: it shows the programs of this host (image '%.60s')",
+                       job->spec->image);
     progress(job, "making the sandbox");
     r = sandbox_remove(gone, job->deadline_ms, e);
     if (r == 0 && mkdir(job->host->dir, 0700) < 0 && errno != EEXIST)

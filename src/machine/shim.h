@@ -33,7 +33,8 @@ struct shim_spec {
     const char *cwd;         /* NULL: dir */
     /* Limits, 0: none. By cgroup v2 where delegated. Elsewhere (limited is false then): memory by
      * RLIMIT_DATA of each process and by a look every second at the sum of all, past which the
-     * largest is killed; pids by RLIMIT_NPROC if uid is set; cpus by affinity. */
+     * largest is killed; pids by RLIMIT_NPROC, if uid is set or (stop_depth) the child makes a
+     * user namespace; cpus by affinity. */
     long memory_mib, pids, cpus;
     unsigned uid;               /* run as this user and group, and no other group; 0: as we do */
     const char *const *files;   /* NULL-terminated: opened for reading, the child's descriptors

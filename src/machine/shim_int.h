@@ -64,6 +64,8 @@ struct shim_use {
 void shim_tree_look(pid_t top, struct shim_use *ret);
 /* What it really is, and SIGKILL to the largest until that is within the limit; how many. */
 size_t shim_tree_trim(pid_t top, long long limit, struct shim_use *ret);
+/* Limit the processes of those so many levels below top, or more; how many there were. */
+size_t shim_tree_limit_pids(pid_t top, unsigned depth, long pids);
 /* Signal those so many levels below top; how many there were. */
 size_t shim_tree_signal(pid_t top, unsigned depth, int signo);
 /* SIGKILL and reap all our descendants (we are their reaper), waiting a little. */

@@ -27,6 +27,7 @@
 
 #define CLIENTS_MAX 32
 #define ASKED_MAX   512  /* bytes of a question */
+#define PIDS_MS     5    /* between looks for who is to be limited, at the beginning */
 #define LOOK_MS     1000 /* between looks at the memory, where no cgroup limits it */
 
 struct client {
@@ -45,6 +46,7 @@ struct shim {
     int64_t started_at;
     uint64_t kill_at; /* SIGKILL to all then; DEADLINE_NONE */
     double cpu_seconds;
+    bool pids_due; /* the limit of processes is still to be set, from outside */
     struct client clients[CLIENTS_MAX];
 };
 
@@ -122,6 +124,16 @@ static void kill_all(struct shim *s)
 {
     (void)kill(-s->child.pid, SIGKILL); /* it may have ended */
     s->kill_at = DEADLINE_NONE;
+}
+
+/*
+ * RLIMIT_NPROC of a user that is also ours would count all that we run. Once the child has made
+ * its user namespace, the limit is set on what is inside: there the kernel counts by namespace.
+ */
+static void limit_pids(struct shim *s)
+{
+    if (s->pids_due && shim_tree_limit_pids(s->child.pid, s->spec->stop_depth, s->spec->pids) > 0)
+        s->pids_due = false;
 }
 
 /* No cgroup: the sum is held against the limit, first as it is quickly had, then as it is. */
@@ -334,6 +346,8 @@ static int timeout_of(const struct shim *s)
     bool looks = !s->child.limited && s->spec->memory_mib > 0;
     uint64_t now = now_ms();
 
+    if (s->pids_due)
+        return PIDS_MS;
     if (s->kill_at != DEADLINE_NONE)
         return s->kill_at <= now ? 0
                                  : (int)(s->kill_at - now < LOOK_MS ? s->kill_at - now : LOOK_MS);
@@ -369,7 +383,8 @@ static bool turn(struct shim *s, int *ret_status)
         take_client(s);
     if (s->kill_at <= now_ms())
         kill_all(s);
-    if (n == 0 && !s->child.limited)
+    limit_pids(s);
+    if (n == 0 && !s->child.limited && !s->pids_due)
         watch_memory(s);
     return false;
 }
@@ -482,6 +497,7 @@ static int background(const char *dir, int report)
         dprintf(report, "%c%s", e.code == ERR_CONFLICT ? 'c' : 'e', e.msg);
         return 1;
     }
+    s->pids_due = spec.pids > 0 && spec.stop_depth > 0 && !spec.uid && !s->child.limited;
     dprintf(report, "k");
     close(report);
     while (!turn(s, &status))

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -171,6 +172,18 @@ size_t shim_tree_trim(pid_t top, long long limit, struct shim_use *ret)
         bytes[most] = 0;
     }
     return killed;
+}
+
+size_t shim_tree_limit_pids(pid_t top, unsigned depth, long pids)
+{
+    const struct rlimit limit = { (rlim_t)pids, (rlim_t)pids };
+    AUTO(free) struct tree *t = read_tree(top);
+    size_t n = 0;
+
+    for (size_t i = 0; i < t->n; i++)
+        if (t->depth[i] >= depth && prlimit(t->pids[i], RLIMIT_NPROC, &limit, NULL) == 0)
+            n++;
+    return n;
 }
 
 size_t shim_tree_signal(pid_t top, unsigned depth, int signo)
