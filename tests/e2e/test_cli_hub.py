@@ -1,6 +1,7 @@
 """chela task, hub and machine: the hub's commands and their exit statuses, with agents that a test plays."""
 
 import json
+import select
 import subprocess
 
 import chelad
@@ -165,10 +166,11 @@ def test_events_and_the_audit_log(daemon, hub, chela):
     name = unique("agent")
 
     def seen():
-        hub.register(name)
-        return name in child.stdout.readline()
+        hub.register(name)  # until the stream is open
+        return select.select([child.stdout], [], [], 0.5)[0]
     try:
         eventually(seen, 30)
+        assert name in child.stdout.readline()
     finally:
         child.terminate()
         child.communicate(timeout=30)

@@ -565,3 +565,85 @@ def test_the_originals_provisioning_script(vm, vm_env, home):
     assert create_agent(vm_env, home, "--name", "x", "--frob").returncode == 1
     assert create_agent(vm_env, home, "--name", "x", "--profile", "/none.json").returncode == 1
     assert vm("destroy", machine, "-f").returncode == 0
+
+
+# --- what goes on until it is ended ---
+
+class Running:
+    """A command of vm-agent whose output is read line by line."""
+
+    def __init__(self, env, home, *words):
+        self.child = subprocess.Popen([chelad.BIN / "vm-agent", *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                      env=chelad.environment(home, env), text=True)
+
+    def __enter__(self):
+        return self
+
+    def line(self, text, seconds=30):
+        """Read on until a line has that text."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            line = self.child.stdout.readline()
+            assert line, "it has ended"
+            if text in line:
+                return line
+        raise AssertionError(f"no {text!r}")
+
+    def __exit__(self, *_):
+        self.child.terminate()
+        self.child.wait(30)
+        self.child.stdout.close()
+
+
+def test_logs_are_followed(vm, vm_env, home):
+    machine = name("logged")
+    assert vm("create", machine).returncode == 0
+    with Running(vm_env, home, "logs", machine, "--follow") as logs:
+        logs.line('"msg":"connected"')
+        assert vm("stop", machine).returncode == 0
+        logs.line('"msg":"stopping"')
+        assert vm("start", machine).returncode == 0
+        logs.line('"msg":"connected"')
+    assert vm("destroy", machine, "-f").returncode == 0
+
+
+def test_status_is_watched(vm, vm_env, home, box):
+    with Running(vm_env, home, "status", box, "--watch") as status:
+        status.line(f"Agent Status: {box}")
+        assert vm("drain", box).returncode == 0
+        status.line("gets no new tasks")
+    assert vm("drain", box, "--off").returncode == 0
+
+
+# --- the same in chela's words ---
+
+def test_chela_machine(vm_env, home, tmp_path):
+    def chela(*words, **options):
+        return chelad.run("chela", *words, env=vm_env, home=home, **options)
+    machine = name("own")
+    done = chela("machine", "create", machine, "--cpus=1", "--memory=256M", "--disk=1G", "--env=A=1,B=x y")
+    assert (done.returncode, done.stdout) == (0, f"created {machine} (sandbox)\n")
+    assert chela("machine", "exec", machine, "echo", "$A", "-n", "$B").stdout == "1 -n x y\n"
+    assert chela("machine", "exec", "--cwd=/tmp", "--timeout=5s", machine, "pwd").stdout == "/tmp\n"
+    assert chela("machine", "exec", "--timeout=200ms", machine, "sleep 60").returncode == 124
+    shown = json.loads(chela("machine", "show", machine, "--json").stdout)
+    assert (shown["state"], shown["memory"]) == ("running", "256M")
+    row = next(line.split() for line in chela("machine", "ls").stdout.splitlines() if line.startswith(machine))
+    assert row[1:5] == ["sandbox", "running", "yes", "1"]
+    assert chela("machine", "snapshot", machine, "s1").stdout == f"snapshot s1 of {machine}\n"
+    assert chela("machine", "snapshot", machine, "s1").returncode == 1
+    assert [one["name"] for one in json.loads(chela("machine", "snapshots", machine, "--json").stdout)["snapshots"]] == ["s1"]
+    assert chela("machine", "restart", machine).stdout == f"restarted {machine}\n"
+    assert chela("machine", "restore", machine, "s1").stdout == f"restored s1 of {machine}\n"
+    assert chela("machine", "forget", machine, "s1").stdout == "forgot s1\n"
+    assert chela("machine", "restore", machine, "s1").returncode in (1, 3)
+    (tmp_path / "f").write_text("x")
+    assert chela("machine", "cp", tmp_path / "f", f"{machine}:/tmp/f").stdout == "copied 1 files, 1 bytes\n"
+    done = chela("machine", "shell", machine, "cat", "/tmp/f", "&&", "exit", "6", text="")
+    assert done.returncode == 6 and "x" in done.stdout
+    assert chela("machine", "logs", machine, "--lines=2").returncode == 0
+    assert chela("machine", "apply", machine, profile(tmp_path / "p.json", setup_tasks=[{"type": "exec", "command": "true"}])).returncode == 0
+    assert chela("machine", "stop", machine, "--force").stdout == f"stopped {machine}\n"
+    assert json.loads(chela("machine", "start", machine, "--json").stdout)["state"] == "running"
+    assert json.loads(chela("machine", "destroy", machine, "--force", "--json").stdout) == {"destroyed": machine}
+    assert chela("machine", "show", machine).returncode == 3
