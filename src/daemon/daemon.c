@@ -177,6 +177,7 @@ static int make_hub(struct daemon *d, struct err *e)
         .settings = &d->settings->hub,
         .state_dir = d->opt.dir->path,
         .instance = d->opt.dir->instance,
+        .tls = *d->settings->tls_cert,
         .ops = { .authenticate = who_sent, .arg = d },
     };
 

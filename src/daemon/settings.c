@@ -72,7 +72,7 @@ static const struct opt opts[] = {
     ROW(OPT_STR,  "auth.encryption_key", encryption_key, "", .env = "ENCRYPTION_KEY", .flags = OPT_SECRET,
         .doc = "Key for secrets kept in the store: 64 hex digits or a passphrase; empty: master.key in the state directory."),
 
-    ROW(OPT_STR,  "tls.cert", tls_cert, "", .doc = "PEM file of the certificate chain; with tls.key the gateway speaks TLS."),
+    ROW(OPT_STR,  "tls.cert", tls_cert, "", .doc = "PEM file of the certificate chain; with tls.key the gateway and the hub speak TLS."),
     ROW(OPT_STR,  "tls.key", tls_key, "", .doc = "PEM file of its private key."),
 
     ROW(OPT_STR,  "outbound.allow", outbound_allow, "",

@@ -108,7 +108,7 @@ const char *hub_ws_url(const struct hub *h, struct arena *a)
         url.n--;
     if (url.n)
         return arena_printf(a, "%.*s", (int)url.n, url.p);
-    return arena_printf(a, "ws://localhost:%u", h->ws_port);
+    return arena_printf(a, "%s://localhost:%u", h->conf.tls ? "wss" : "ws", h->ws_port);
 }
 
 static bool is_alnum(char c)

@@ -79,6 +79,7 @@ struct hub_conf {
     const char *state_dir;
     const char *instance;
     const char *program; /* chelad itself, absolute: for shims */
+    bool tls;            /* the ports speak it */
     struct hub_ops ops;
 };
 

@@ -24,7 +24,7 @@ const struct opt hub_opts[] = {
     ROW(OPT_INT,  "hub.ws_port", ws_port, "9090", .min = 0, .max = 65535, .env = "WS_PORT",
         .doc = "Port that agents connect to by WebSocket; 0 picks a free one."),
     ROW(OPT_STR,  "hub.ws_url", ws_url, "", .env = "PUBLIC_WS_URL",
-        .doc = "How agents elsewhere reach that port (wss://hub.example); empty: ws://localhost and the port."),
+        .doc = "How agents elsewhere reach that port (wss://hub.example); empty: ws://localhost (wss:// with TLS) and the port."),
     ROW(OPT_STR,  "hub.origins", origins, "http://localhost:9092,http://127.0.0.1:9092",
         .doc = "Web pages that may call the hub, besides those of auth.origins."),
     ROW(OPT_BOOL, "hub.agent_tasks", agent_tasks, "off", .flags = OPT_LIVE,

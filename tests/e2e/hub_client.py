@@ -34,7 +34,8 @@ class Closed(Exception):
         self.reason = reason
 
 
-def handshake(address, path, method="GET", key=None, version="13", headers=()):
+def handshake(address, path, method="GET", key=None, version="13", headers=(),
+              tls=None):
     """An opening handshake on a raw socket: (status, sock, bytes behind the head, head)."""
     host, port = address
     key = base64.b64encode(os.urandom(16)).decode() if key is None else key
@@ -45,6 +46,8 @@ def handshake(address, path, method="GET", key=None, version="13", headers=()):
     request = "\r\n".join([*lines, *headers, "", ""]).encode()
     sock = socket.create_connection((host, int(port)), timeout=DEADLINE)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if tls:
+        sock = tls.wrap_socket(sock, server_hostname=host)
     sock.sendall(request)
     head = b""
     while b"\r\n\r\n" not in head:
@@ -59,12 +62,12 @@ def handshake(address, path, method="GET", key=None, version="13", headers=()):
 class Agent:
     """One connection of an agent: frames in and out, nothing of its own accord but pongs."""
 
-    def __init__(self, url, name, headers=None):
+    def __init__(self, url, name, headers=None, tls=None):
         self.name = name
         parts = urllib.parse.urlsplit(url)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         status, sock, rest, head = handshake(
-            (parts.hostname, parts.port), path,
+            (parts.hostname, parts.port), path, tls=tls,
             headers=[f"{key}: {value}" for key, value in (headers or {}).items()])
         if status != 101:
             sock.close()

@@ -1,8 +1,10 @@
 """WebSockets of agents: who gets in, one socket per agent, what waits, where messages go."""
 
 import json
+import ssl
 import time
 
+import httpx
 import pytest
 from hub_client import DEADLINE, Agent, Hub, Refused, status_of
 from wait import eventually, unique
@@ -52,6 +54,22 @@ def test_the_http_port_takes_agents_too(hub):
     agent = Agent(f"ws://{host}:{port}/agent/{name}/{token}?ignored=1", name)
     agent.welcome()
     agent.close()
+
+
+def test_agents_come_over_tls(start, certificates):
+    files = certificates.directory
+    daemon = start(f"--tls.cert={files / 'good.pem'}", f"--tls.key={files / 'good.key'}")
+    context = ssl.create_default_context(cafile=certificates.ca)
+    http = httpx.Client(base_url=f"https://{daemon.ready['listeners']['hub']}", verify=context,
+                        trust_env=False)
+    answers = [http.post("/agents/register", json={"agentId": name}).json() for name in "ab"]
+    assert all(answer["wsUrl"].startswith("wss://localhost:") for answer in answers)
+    a, b = (Agent(answer["wsUrl"], name, tls=context) for name, answer in zip("ab", answers))
+    a.welcome(), b.welcome()
+    for n in range(100):
+        a.send("log", {"n": n, "pad": "x" * 30000}, to="b")
+    assert [b.receive()["payload"]["n"] for _ in range(100)] == list(range(100))
+    a.close(), b.close()
 
 
 def test_who_has_no_good_token_stays_out(hub):
