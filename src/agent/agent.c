@@ -57,8 +57,9 @@ static CO int keep_link(void *arg, struct err *e)
 /* The audit log is worth less than the work: without it the agent goes on, and says so. */
 static void open_audit(struct agent *a)
 {
-    const char *given = a->conf->audit_path;
-    AUTO(free) char *path = given ? xstrdup(given) : xasprintf("%s/audit.log", a->conf->state_dir);
+    const char *given = a->conf->audit_path, *logs = getenv("LOGS_DIRECTORY");
+    const char *dir = logs && *logs == '/' && !strchr(logs, ':') ? logs : a->conf->state_dir;
+    AUTO(free) char *path = given ? xstrdup(given) : xasprintf("%s/audit.log", dir);
     struct err e;
 
     if (audit_log_open(path, &a->audit, &e) < 0)

@@ -12,6 +12,8 @@
 #define AGENT_QUEUE_MAX   (64 * MIB)  /* waiting to be written to the hub */
 #define AGENT_ROOM        (256 * KIB) /* see agent_has_room() */
 
+#define LEFTOVER_NAME "CHELA_TASK" /* "<agent>/<task>" in the environment of a task's programs */
+
 struct link;
 struct runner;
 

@@ -89,6 +89,11 @@ void work_begin(struct held *h);
 /* A failed response as JSON text, for the caller to free. */
 char *work_failure(const char *id, const char *error, size_t *ret_n);
 
+/* --- leftover.c --- */
+
+/* End what a task of an agent that died has left running. Blocking, some seconds at most. */
+void leftover_end(const struct agent_conf *conf, const char *task_id);
+
 /* --- deliver.c --- */
 
 CO int deliver(void *runner, struct err *e); /* the fiber */

@@ -251,6 +251,7 @@ static const char *const *make_env(struct job *job)
             env[n++] = *p;
     put_object(env, &n, conf->env, a);
     put_object(env, &n, job->spec->env, a);
+    put_pair(env, &n, arena_printf(a, LEFTOVER_NAME "=%s/%s", conf->id, job->task->id));
     env[n] = NULL;
     return env;
 }

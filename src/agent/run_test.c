@@ -7,7 +7,8 @@
 #include "agent/task.h"
 #include "in_fiber.h"
 
-static struct agent_conf conf = { .default_timeout_ms = 60000 };
+static char agent_id[] = "a1";
+static struct agent_conf conf = { .id = agent_id, .default_timeout_ms = 60000 };
 static struct loop *the_loop;
 
 const struct agent_conf *agent_conf(const struct agent *a)

@@ -498,6 +498,8 @@ static int take_up(const struct spool_entry *entry, size_t bytes, void *arg, str
     h->on_disk = true;
     h->disk_bytes = bytes;
     r->disk_bytes += bytes;
+    if (entry->state == SPOOL_RUNNING)
+        leftover_end(r->agent->conf, entry->id);
     if (entry->state == SPOOL_DONE) {
         h->state = HELD_DONE;
     } else if (entry->state == SPOOL_RUNNING && !entry->retry) {
