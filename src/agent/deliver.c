@@ -12,7 +12,7 @@
 #include "base/offload.h"
 
 #define RECEIPT_MS    5000 /* see above */
-#define DELIVERED_MAX 256   /* of those kept only to be known again */
+#define DELIVERED_MAX 256  /* of those kept only to be known again */
 
 struct fetch {
     const struct spool *spool;
