@@ -207,6 +207,13 @@ static int remove_tree(struct removal *x, int at, const char *name)
     return r;
 }
 
+int tree_remove(int at, const char *name)
+{
+    struct removal removal = { 0 };
+
+    return remove_any(&removal, at, name);
+}
+
 static int delete_at(struct dir_job *job, const struct place *place, struct err *e)
 {
     AUTO(close_fd) int parent = -1;

@@ -105,3 +105,6 @@ struct dir_job {
     bool recursive;
     json_t *result;
 };
+
+/* Remove a file, or a directory with all that is in it, following no link; 0, or an errno. */
+int tree_remove(int dirfd, const char *name) MUST_CHECK;

@@ -8,6 +8,7 @@
  * is swept: <state>/transfers holds a link to each, whose name is the part's own.
  */
 #include <dirent.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <time.h>
@@ -83,7 +84,11 @@ static void sweep_look(struct sweep *s, const char *name)
 
     if (!read_path(s, name))
         return;
-    if (lstat(s->path, &st) < 0 || st.st_mtime < s->now - ABANDONED_S) {
+    if (lstat(s->path, &st) < 0) {
+        (void)unlinkat(s->dirfd, name, 0); /* it is looked at again if it stays */
+        return;
+    }
+    if (st.st_mtime < s->now - ABANDONED_S) {
         sweep_one(s, name);
         return;
     }
@@ -147,12 +152,20 @@ static void forget(struct task *t, const struct part *part)
         (void)unlinkat(dir, part->name, 0); /* else the sweeper finds it pointing nowhere */
 }
 
+/* Of the transfer and the target: the register holds parts of all directories. */
 static void name_part(const struct write_job *job, struct part *part)
 {
+    struct stat st;
+    uint64_t where[2] = { 0 };
     struct sha256_sum *sum = sha256_new();
     unsigned char digest[SECRET_KEY];
     char hex[2 * SECRET_KEY + 1];
 
+    if (fstat(part->target.dirfd, &st) == 0) {
+        where[0] = st.st_dev;
+        where[1] = st.st_ino;
+    }
+    sha256_add(sum, where, sizeof(where));
     sha256_add(sum, job->transfer, strlen(job->transfer) + 1);
     sha256_add(sum, part->target.name, strlen(part->target.name));
     sha256_end(sum, digest);
@@ -160,18 +173,32 @@ static void name_part(const struct write_job *job, struct part *part)
     fmt_z(part->name, sizeof(part->name), ".chela-%.24s.part", hex);
 }
 
-static int begin(struct write_job *job, struct part *part, struct err *e)
+/* A part that is there is known to the sweeper, and one that is being made is not swept. */
+static int begin_locked(struct write_job *job, struct part *part, struct err *e)
 {
     int r;
 
     if (unlinkat(part->target.dirfd, part->name, 0) < 0 && errno != ENOENT)
         return node_fail(job->t, errno, "open", job->path, e);
-    r = enter(job->t, part, e);
-    if (r < 0)
-        return r;
     part->fd = openat(part->target.dirfd, part->name,
                       O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    return part->fd < 0 ? node_fail(job->t, errno, "open", job->path, e) : 0;
+    if (part->fd < 0)
+        return node_fail(job->t, errno, "open", job->path, e);
+    r = enter(job->t, part, e);
+    if (r < 0)
+        (void)unlinkat(part->target.dirfd, part->name, 0); /* r says why */
+    return r;
+}
+
+static int begin(struct write_job *job, struct part *part, struct err *e)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    int r;
+
+    pthread_mutex_lock(&lock);
+    r = begin_locked(job, part, e);
+    pthread_mutex_unlock(&lock);
+    return r;
 }
 
 static int wrong_offset(struct write_job *job, long long size, struct err *e)

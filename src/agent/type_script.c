@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * agent/type_script.c — a script for node: written to a file that only we can read, in a directory
- * that only we can enter, and removed when it has ended. Its arguments go by argv, past no shell.
+ * that only we can enter, which is removed with all that is in it when the script has ended. What
+ * an agent that was killed has left is removed before the first script of the next one. Arguments
+ * go by argv, past no shell.
  */
 #include "agent/types.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "agent/file_int.h"
 #include "base/log.h"
+#include "base/offload.h"
 
 #define ARGS_MAX 4096
 
@@ -16,12 +21,52 @@ struct script {
     char *dir, *path;
 };
 
-static void script_remove_auto(struct script *s)
+static int remove_dir(const char *path)
 {
-    if (s->path)
-        (void)unlink(s->path); /* it may never have been made */
-    if (s->dir && rmdir(s->dir) < 0)
-        log_warn("a script's directory stays", "dir", LOG_STR(s->dir), "errno", LOG_INT(errno));
+    return tree_remove(AT_FDCWD, path);
+}
+
+static int remove_job(void *arg, struct err *e)
+{
+    const struct script *s = arg;
+    int eno = remove_dir(s->dir);
+
+    return eno ? err_sysn(e, eno, "remove '%s'", s->dir) : 0;
+}
+
+static CO void script_remove(struct script *s)
+{
+    struct err e;
+
+    if (s->dir && offload(remove_job, s, &e) < 0)
+        log_warn("a script's directory stays", "error", LOG_ERR(&e));
+}
+
+/* Nobody else has our state directory, and none of ours runs yet. */
+static void sweep(struct arena *a, const char *dir)
+{
+    static bool swept;
+    DIR *d = swept ? NULL : opendir(dir);
+    struct dirent *entry;
+
+    swept = true;
+    while (d && (entry = readdir(d)))
+        if (strncmp(entry->d_name, "script-", 7) == 0)
+            (void)remove_dir(arena_printf(a, "%s/%s", dir, entry->d_name)); /* next time, else */
+    if (d)
+        closedir(d);
+}
+
+/* Where the directories of scripts are. */
+static const char *scripts_dir(struct task *t)
+{
+    const char *state = agent_conf(t->agent)->state_dir, *tmp = getenv("TMPDIR");
+    const char *dir = state && *state == '/' ? arena_printf(t->arena, "%s/scripts", state) : NULL;
+
+    if (!dir || (mkdir(dir, 0700) < 0 && errno != EEXIST))
+        return tmp && *tmp == '/' ? tmp : "/tmp";
+    sweep(t->arena, dir);
+    return dir;
 }
 
 static int write_all(int fd, const char *p, size_t n, struct err *e)
@@ -43,11 +88,9 @@ static int write_all(int fd, const char *p, size_t n, struct err *e)
 static int script_write(struct task *t, struct script *s, struct err *e)
 {
     const json_t *text = json_object_get(t->payload, "script");
-    const char *tmp = getenv("TMPDIR");
     AUTO(close_fd) int fd = -1;
-    char *dir;
+    char *dir = arena_printf(t->arena, "%s/script-XXXXXX", scripts_dir(t));
 
-    dir = arena_printf(t->arena, "%s/chela-script-XXXXXX", tmp && *tmp == '/' ? tmp : "/tmp");
     if (!mkdtemp(dir)) /* 0700 */
         return err_sys(e, "make a directory for the script");
     s->dir = dir;
@@ -97,12 +140,37 @@ static int script_argv(struct task *t, const char *path, const char ***ret, stru
     return 0;
 }
 
+static CO int script_run(struct task *t, struct script *s, const struct run_common *common,
+                         json_t **ret_result, struct err *e)
+{
+    struct run_result ran = { 0 };
+    const char **argv;
+    int r;
+
+    r = script_write(t, s, e);
+    if (r < 0)
+        return r;
+    r = script_argv(t, s->path, &argv, e);
+    if (r < 0)
+        return r;
+    r = run_program(t,
+                    &(struct run_spec){ .argv = argv,
+                                        .cwd = common->cwd,
+                                        .env = common->env,
+                                        .timeout_ms = common->timeout_ms,
+                                        .limit = OUTPUT_MAX,
+                                        .live = true },
+                    &ran, e);
+    *ret_result = run_json(&ran);
+    run_done(&ran);
+    return r;
+}
+
 CO int type_script(struct task *t, json_t **ret_result, struct err *e)
 {
-    AUTO(script_remove) struct script script = { 0 };
-    struct run_result ran = { 0 };
+    struct script script = { 0 };
     struct run_common common;
-    const char *text, **argv;
+    const char *text;
     int r;
 
     r = task_text(t, "script", true, &text, e);
@@ -111,21 +179,7 @@ CO int type_script(struct task *t, json_t **ret_result, struct err *e)
     r = run_common(t, &common, e);
     if (r < 0)
         return r;
-    r = script_write(t, &script, e);
-    if (r < 0)
-        return r;
-    r = script_argv(t, script.path, &argv, e);
-    if (r < 0)
-        return r;
-    r = run_program(t,
-                    &(struct run_spec){ .argv = argv,
-                                        .cwd = common.cwd,
-                                        .env = common.env,
-                                        .timeout_ms = common.timeout_ms,
-                                        .limit = OUTPUT_MAX,
-                                        .live = true },
-                    &ran, e);
-    *ret_result = run_json(&ran);
-    run_done(&ran);
+    r = script_run(t, &script, &common, ret_result, e);
+    script_remove(&script);
     return r;
 }
