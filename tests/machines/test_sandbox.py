@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 
 import chelad
 import httpx
@@ -299,3 +300,53 @@ def test_a_daemon_without_rights_makes_sandboxes_too(start, scratch):
     assert "MiB on a disk of 32" in machine["reason"], machine
     fleet.destroy("plain")
     assert not (state / "machines/plain").exists()
+
+
+def shims(state):
+    """Processes of this daemon's machines."""
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"--shim" in words and any(word.startswith(bytes(state)) for word in words):
+            found.append(entry.name)
+    return found
+
+
+@pytest.mark.parametrize("delay", [0.01, 0.05, 0.09, 0.14])
+def test_a_daemon_killed_at_any_moment_leaves_nothing_half_made(start, delay):
+    """Each operation is cut off by SIGKILL after the same while, goes on with the next daemon, and ends well."""
+    daemon = start()
+
+    def killed_while(act):
+        nonlocal daemon
+        act(Fleet(daemon))
+        time.sleep(delay)
+        os.kill(daemon.ready["pid"], signal.SIGKILL)
+        daemon.process.wait(30)
+        daemon.start()
+        return Fleet(daemon)
+
+    fleet = killed_while(lambda fleet: fleet.http.post("/machines", json={"name": "cut", "driver": "sandbox", "disk": "64M"}))
+    fleet.settled("cut", "running")
+    fleet.online("cut")
+    fleet.put("cut", "/work/kept", b"kept")
+    fleet = killed_while(lambda fleet: fleet.http.post("/machines/cut/snapshots", json={"name": "one"}))
+    eventually(lambda: fleet.machine("cut").json()["machine"]["operation"] is None, 60)
+    if fleet.machine("cut").json()["machine"]["state"] != "running":
+        fleet.do("cut", "start", "running")
+    fleet.online("cut")
+    fleet.run("cut", "sync; echo changed > /work/kept")
+    fleet = killed_while(lambda fleet: fleet.http.post("/machines/cut/restore", json={"snapshot": "one"}))
+    fleet.settled("cut", "running")
+    fleet.online("cut")
+    assert fleet.run("cut", "cat /work/kept") == "kept"
+    fleet = killed_while(lambda fleet: fleet.http.post("/machines/cut/stop", json={}))
+    fleet.settled("cut", "stopped")
+    fleet = killed_while(lambda fleet: fleet.http.delete("/machines/cut"))
+    eventually(lambda: fleet.machine("cut").status_code == 404, 60)
+    state = fleet.daemon.state
+    assert [path.name for path in (state / "machines").iterdir()] == []
+    eventually(lambda: not shims(state) and not [path for path in loops() if str(state) in path], 30)
