@@ -384,9 +384,9 @@ static CO int end_one(void *arg, struct err *e)
         r = machine_halt(m, false, now_ms() + EXIT_MS, e);
         fiber_lane_leave(&m->lane);
     }
-    if (r == 0)
+    if (r == 0 && m->state == MS_RUNNING) /* else its operation goes on with the next start */
         machine_move(m, MS_STOPPED, NULL);
-    else
+    if (r < 0)
         log_warn("a machine still runs", "machine", LOG_STR(m->name), "error", LOG_ERR(e));
     save(m);
     machine_unref(m);
@@ -401,7 +401,7 @@ static CO void end_all(struct fleet *f)
     struct err e;
 
     for (size_t i = 0; i < n; i++)
-        if (all[i]->state == MS_RUNNING &&
+        if (all[i]->state != MS_STOPPED && all[i]->state != MS_FAILED &&
             fiber_group_spawn(group, "stop machine", end_one, machine_ref(all[i]), &e) < 0)
             machine_unref(all[i]);
     (void)fiber_group_join(group, &e); /* each has logged what failed */

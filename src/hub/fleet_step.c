@@ -170,6 +170,8 @@ static CO int wait_agent(struct operation *p, struct arena *a, struct err *e)
 
         if (r == -ERR_CANCELED)
             return r;
+        if (p->f->stopping) /* it is stopped for the time being: the engine ends us soon */
+            continue;
         if (r == 0 || link_online(links, str_of(p->m->name)))
             continue;
         if (machine_look_now(p->m, a, &look, &ignored) == 0 && look.power != MACHINE_ON) {
@@ -203,7 +205,7 @@ static CO int bring_up(struct operation *p, struct arena *a, struct err *e)
         make_job(p, a, NULL, &job);
         r = p->m->driver->start(&job, e);
     }
-    return r < 0 ? r : wait_agent(p, a, e);
+    return r;
 }
 
 CO int step_bring_up(void *arg, struct buf *out, struct err *e)
@@ -216,6 +218,8 @@ CO int step_bring_up(void *arg, struct buf *out, struct err *e)
         return r;
     r = bring_up(p, &arena, e);
     fiber_lane_leave(&p->m->lane);
+    if (r == 0)
+        r = wait_agent(p, &arena, e);
     arena_done(&arena);
     return r;
 }

@@ -11,6 +11,7 @@ import shutil
 import signal
 import urllib.parse
 
+import chelad
 import pytest
 import wsraw
 from hub_client import Hub, Refused
@@ -323,6 +324,45 @@ def test_a_clean_end_stops_machines_and_the_next_start_brings_them_back(fleet):
     found = eventually(lambda: (m := f.machine("on")) and m["state"] == "running" and m["online"] and m, DEADLINE)
     assert not found["reason"]
     assert f.machine("off")["state"] == "stopped"
+
+
+def test_a_clean_end_in_the_midst_of_a_creation_leaves_nothing_running(fleet, scratch):
+    program = write_agent(scratch, "exec sleep 1000")
+    f = fleet(f"--machine.agent_program={program}", "--limits.shutdown=1s")
+    f.create("box", wait=False)
+    eventually(lambda: f.machine("box")["progress"] == "waiting for its agent", DEADLINE)
+    f.daemon.stop()
+    assert f.pids("box") == []
+    shutil.copy(chelad.BIN / "chela-agent", program)
+    f.daemon.start()
+    f.connect()
+    found = f.settled("box")
+    assert found["state"] in ("running", "failed"), found  # the program inside is that of its creation
+    f.destroy("box")
+
+
+def test_deadlines_count_while_the_daemon_is_away(fleet, scratch):
+    program = write_agent(scratch, "exec sleep 1000")
+    f = fleet(f"--machine.agent_program={program}", "--machine.create_timeout=3s")
+    f.create("box", wait=False)
+    eventually(lambda: f.machine("box")["progress"] == "waiting for its agent", DEADLINE)
+    f.daemon.kill()
+    f.daemon.start()
+    f.connect()
+    found = f.settled("box")
+    assert found["state"] == "failed" and found["reason"]
+    assert f.pids("box") == [] and f.http.get("/agents").json()["agents"] == []
+
+
+def test_a_destruction_that_was_cut_off_goes_on(fleet):
+    f = fleet()
+    f.create("box")
+    assert f.http.delete("/machines/box").status_code == 202
+    f.daemon.kill()
+    f.daemon.start()
+    f.connect()
+    assert f.settled("box") is None
+    assert f.pids("box") == [] and not (f.daemon.state / "machines" / "box").exists()
 
 
 def test_machines_may_be_kept_over_a_clean_end(fleet):
