@@ -33,9 +33,9 @@ struct frame {
 enum { FRAME_DEPTH = 64 };
 
 /*
- * text: any bytes. ERR_INVALID: not JSON, or no object. What could be read in two ways (escapes in
- * the envelope, a key twice) is brought into one form first, in the arena: of several values the
- * last counts.
+ * text: any bytes. Escapes of U+0000 and of halves of pairs become U+FFFD. ERR_INVALID: not JSON,
+ * or no object. What could be read in two ways (escapes in the envelope, a key twice) is brought
+ * into one form first, in the arena: of several values the last counts.
  */
 int frame_parse(struct str text, struct arena *a, struct frame *ret, struct err *e) MUST_CHECK;
 

@@ -55,6 +55,11 @@ TEST(a_sender_is_put_right_where_it_stands)
           "{\"id\":3,\"from\":\"me\",\"to\":\"x\",\"type\":\"log\",\"timestamp\":5}" },
         { "{\"id\":3,\"from\":\"me\",\"to\":\"x\",\"type\":\"log\",\"timestamp\":false}",
           "{\"id\":3,\"from\":\"me\",\"to\":\"x\",\"type\":\"log\",\"timestamp\":5}" },
+        /* what no database takes */
+        { "{\"id\":3,\"from\":\"me\",\"to\":\"x\",\"type\":\"log\",\"timestamp\":1,"
+          "\"a\":\"\\\\u0000\\u0000\\uD800\\uDBFF\\uDFFF\\udc00\\u00e4\"}",
+          "{\"id\":3,\"from\":\"me\",\"to\":\"x\",\"type\":\"log\",\"timestamp\":1,"
+          "\"a\":\"\\\\u0000\\ufffd\\ufffd\\uDBFF\\uDFFF\\ufffd\\u00e4\"}" },
         /* two ways to read it become one */
         { "{\"id\":3,\"from\":\"me\",\"from\":\"you\",\"to\":\"x\",\"type\":\"log\","
           "\"timestamp\":1}",

@@ -214,6 +214,17 @@ def test_a_message_goes_on_as_it_came(hub):
     assert hub.status(a.name)["stats"]["messagesSent"] == 2
 
 
+def test_a_result_with_bytes_that_no_database_takes_arrives(hub):
+    a = hub.agent()
+    task = hub.task(a.name, {"type": "exec", "command": "printf 'a\\0b'"})["taskId"]
+    a.expect("task")
+    a.raw('{"id":"1","from":"%s","to":"host","type":"response","timestamp":1,"payload":{"taskId":"%s",'
+          '"success":true,"result":{"stdout":"a\\u0000b\\ud800","exitCode":0}}}' % (a.name, task))
+    record = hub.http.get(f"/tasks/{task}", params={"wait": 10000}).json()["task"]
+    assert record["status"] == "completed"
+    assert record["response"]["result"]["stdout"] == "a\ufffdb\ufffd"
+
+
 def test_id_and_time_are_added_where_they_are_missing(hub):
     a, b = hub.agent(), hub.agent()
     sent = a.send("status", {"x": 1}, to=b.name, id=None, timestamp=None)
