@@ -265,6 +265,8 @@ static CO int fetch_dir(struct copy *c, const char *path, int dirfd, const char 
     json_decref(body);
     if (r == 0 && depth > DEPTH_MAX)
         r = err_set(e, ERR_LIMIT, "'%s' is over %d directories deep", path, DEPTH_MAX);
+    if (r == 0 && json_is_true(json_object_get(result, "truncated")))
+        r = err_set(e, ERR_LIMIT, "'%s' has more entries than are listed", path);
     entries = r == 0 ? json_object_get(result, "entries") : NULL;
     for (size_t i = 0; r == 0 && i < json_array_size(entries); i++) {
         const char *child, *full;

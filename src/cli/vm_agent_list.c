@@ -252,7 +252,8 @@ static void bars(size_t n)
         fputs("\xe2\x95\x90", stdout);
 }
 
-static void print_status(struct cli *cli, const char *name, const json_t *agent)
+static void print_status(struct cli *cli, const char *name, const json_t *agent,
+                         const char *address)
 {
     const json_t *metadata = json_object_get(agent, "metadata");
     const json_t *ip = json_object_get(metadata, "vmIp");
@@ -264,7 +265,7 @@ static void print_status(struct cli *cli, const char *name, const json_t *agent)
     printf("\xe2\x95\x97\n\n%-14s %s\n", "Status:", cell(cli, agent, "status"));
     printf("%-14s %s\n",
            "Type:", json_object_get(metadata, "type") ? cell(cli, metadata, "type") : "N/A");
-    printf("%-14s %s\n", "IP:", json_is_string(ip) ? cell(cli, metadata, "vmIp") : "N/A");
+    printf("%-14s %s\n", "IP:", json_is_string(ip) ? cell(cli, metadata, "vmIp") : address);
     print_time(cli, "Registered:", json_object_get(agent, "registeredAt"));
     print_time(cli, "Last Seen:", json_object_get(agent, "lastSeen"));
     if (json_is_true(json_object_get(agent, "draining")))
@@ -280,7 +281,8 @@ static void print_status(struct cli *cli, const char *name, const json_t *agent)
 
 static CO int status_once(struct cli *cli, const char *name, struct err *e)
 {
-    json_t *answer;
+    json_t *answer, *machine = NULL;
+    const char *address;
     int r = hub_get(cli, agent_path(cli, name, "/status"), &answer, e);
 
     if (r < 0)
@@ -291,7 +293,12 @@ static CO int status_once(struct cli *cli, const char *name, struct err *e)
     }
     if (cli->json)
         return print_json(json_object_get(answer, "agent"), e);
-    print_status(cli, name, json_object_get(answer, "agent"));
+    r = machine_ask(cli, name, &machine, e);
+    if (r < 0)
+        return r;
+    address = json_string_value(json_object_get(machine, "address"));
+    print_status(cli, name, json_object_get(answer, "agent"),
+                 address && *address ? harmless(cli, stdout, address) : "N/A");
     return 0;
 }
 

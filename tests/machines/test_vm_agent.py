@@ -131,8 +131,15 @@ def test_a_token_for_a_hub_elsewhere(vm, start, scratch):
     env = {"VM_AGENT_HUB_URL": f"http://{daemon.ready['listeners']['hub']}", "CHELA_STATE": "/nonexistent"}
     done = vm("list", env=env)
     assert done.returncode == 1 and "Unauthorized" in done.stderr
-    done = vm("list", env={**env, "HUB_ADMIN_TOKEN": "the-token"})
+    env["HUB_ADMIN_TOKEN"] = "the-token"
+    done = vm("list", env=env)
     assert (done.returncode, done.stdout) == (0, "No agents registered\n")
+    machine = name("far")
+    assert vm("create", machine, env=env).returncode == 0
+    assert vm("exec", machine, "echo far; exit 2", env=env).returncode == 2
+    assert vm("shell", machine, env=env, text="exit 3\n").returncode == 3
+    env["HUB_ADMIN_TOKEN"] = "another-token"
+    assert vm("shell", machine, env=env, text="exit 3\n").returncode == 1
 
 
 # --- a machine's life ---

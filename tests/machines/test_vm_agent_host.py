@@ -14,6 +14,7 @@ import chelad
 import pytest
 from hubtool import Hub, name
 
+CHELAD = (chelad.BIN / "chelad").resolve()
 TOOL = """#!/usr/bin/env python3
 import os, sys
 with open(os.environ["TOOL_LOG"], "a") as log:
@@ -144,7 +145,7 @@ def test_a_unit_for_this_user(tmp_path):
     assert f"wrote {path}" in done.stdout and "systemctl --user enable --now chelad" in done.stdout
     found = directives(path.read_text())
     assert found["Install.WantedBy"] == "default.target" and found["Service.KillMode"] == "process"
-    assert found["Service.ExecStart"] == f'"{chelad.BIN.resolve()}/chelad" --state "{tmp_path}/st ate%%h"'
+    assert found["Service.ExecStart"] == f'"{CHELAD}" --state "{tmp_path}/st ate%%h"'
     assert state.stat().st_mode & 0o777 == 0o700
     verify(path)
 
@@ -173,10 +174,18 @@ def test_a_property_list(tmp_path):
     path = tmp_path / "home" / "Library" / "LaunchAgents" / "com.openclaw.vm-hub.plist"
     read = plistlib.loads(path.read_bytes())
     assert read["Label"] == "com.openclaw.vm-hub" and read["RunAtLoad"] is True
-    assert read["ProgramArguments"] == [f"{chelad.BIN.resolve()}/chelad", "--state", str(state)]
+    assert read["ProgramArguments"] == [f"{CHELAD}", "--state", str(state)]
     assert read["KeepAlive"] == {"SuccessfulExit": False}
     assert read["StandardErrorPath"] == f"{state}/logs/hub-stderr.log" and (state / "logs").is_dir()
     assert "launchctl load" in done.stdout
+
+
+def test_what_packages_bring():
+    packaging = chelad.BIN.parent / "packaging"
+    read = plistlib.loads((packaging / "com.openclaw.vm-hub.plist").read_bytes())
+    assert read["Label"] == "com.openclaw.vm-hub" and read["ProgramArguments"][0].endswith("/sbin/chelad")
+    found = directives((packaging / "chelad.service").read_text())
+    assert found["Service.ExecStart"].startswith(read["ProgramArguments"][0]) and found["Service.KillMode"] == "process"
 
 
 def test_print_writes_nothing(tmp_path):
