@@ -31,6 +31,7 @@ struct hub_settings { /* [hub] and [machine] of the settings file */
     long long token_ttl_ms;
     long long agents_max;
     long long ping_ms;          /* silence on a WebSocket after which it is pinged */
+    long long slow_ms;          /* a full socket that takes nothing so long is closed */
     long long message_max;      /* bytes of a message from an agent */
     long long body_max;         /* bytes of a task */
     long long rate;             /* messages per second of one agent, on average; 0: no bound */

@@ -192,8 +192,10 @@ void link_block(struct link *sender, struct link *by)
 {
     if (sender->blocked_by || sender == by)
         return;
-    if (!by->full_ms)
+    if (!by->full_ms) {
         by->full_ms = now_ms();
+        by->full_left = ws_queued(by->ws);
+    }
     sender->blocked_by = by;
     sender->next_blocked = by->blocked;
     by->blocked = sender;
@@ -318,13 +320,25 @@ static void close_stale(struct link *link, const char *reason)
     link_detach(link);
 }
 
+/* Has a full socket taken next to nothing for so long? Asked at every tick. */
+static bool is_stuck(struct link *link, uint64_t slow_ms)
+{
+    size_t left = ws_queued(link->ws);
+
+    if (left + LINK_PROGRESS <= link->full_left)
+        link->full_ms = now_ms();
+    link->full_left = left;
+    return now_ms() - link->full_ms > slow_ms;
+}
+
 /* Closing frees nobody before the loop turns. */
 static void look_at_all(struct links *l, bool health)
 {
     uint64_t stale_ms = (uint64_t)l->h->settings->stale_ms;
+    uint64_t slow_ms = (uint64_t)l->h->settings->slow_ms;
 
     for (struct link *link = l->all; link; link = link->next) {
-        if (link->full_ms && now_ms() - link->full_ms > LINK_SLOW_MS)
+        if (link->full_ms && is_stuck(link, slow_ms))
             close_stale(link, "does not read what it is sent");
         else if (health && link->agent && now_ms() - link->health_ms > stale_ms)
             close_stale(link, "no health report");

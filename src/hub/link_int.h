@@ -18,7 +18,8 @@
 enum {
     LINK_QUEUE = 64 * 1024 * 1024, /* bytes unsent to a socket; then it is closed */
     LINK_FULL = 1024 * 1024,       /* ... from here on who sends more to it is not read from */
-    LINK_SLOW_MS = 15000,          /* ... and if it takes none for so long, it is closed */
+    LINK_PROGRESS =
+        16 * 1024, /* ... and if it takes less than this in a second for too long, it is closed */
     LINK_HISTORY = 1000,
     LINK_STORE_MAX = 32 * 1024 * 1024, /* bytes on their way to the store; more is dropped */
     LINK_DEAD_MAX = 64 * 1024,         /* bytes of a dead letter; longer ones are cut */
@@ -41,7 +42,8 @@ struct link {
     /* A sender is not read from while one recipient is full. */
     struct link *blocked_by, *next_blocked;
     struct link *blocked; /* those who wait for this one */
-    uint64_t full_ms;     /* since when it is full; 0: it is not */
+    uint64_t full_ms;     /* since when it is full and takes nothing; 0: it is not full */
+    size_t full_left;     /* bytes unsent when last looked at */
 };
 
 struct store_item;

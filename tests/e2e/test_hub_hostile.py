@@ -201,6 +201,27 @@ def test_who_does_not_read_stops_neither_the_hub_nor_other_talks(hub, pair):
     deaf.sock.close()
 
 
+def test_who_never_reads_is_cut_off_and_the_rest_waits_for_it(start):
+    hub = Hub(start("--hub.slow=500ms"))
+    name = unique("deaf")
+    token = hub.register(name)["token"]
+    deaf, sender = hub.peer(name, token), hub.agent()
+    hub.online(name)
+    for n in range(300):
+        sender.send("log", {"n": n, "pad": "x" * 100000}, to=name)
+    hub.online(name, False)
+    sender.send("log", {"n": 300}, to=name)
+    sender.flushed()
+    deaf.sock.close()
+    agent = hub.open(name, token)
+    got = []
+    while not got or got[-1] != 300:
+        got.append(agent.expect("log")["payload"]["n"])
+    assert got == list(range(got[0], 301))
+    agent.welcome()
+    hub.close()
+
+
 def test_two_who_flood_each_other_do_not_lock_the_hub(hub, pair):
     a, b = hub.agent(), hub.agent()
 
