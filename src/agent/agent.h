@@ -28,6 +28,7 @@ struct agent_relay { /* "127.0.0.1:9090" → "/run/chela/hub.sock" */
 
 struct agent_conf {
     char *id, *token, *hub_url; /* ws://, wss:// or unix:/path */
+    char *ca_file;              /* of a hub by wss://; NULL: the system's CAs */
     char *type;
     char **capabilities; /* NULL-terminated */
     long long max_concurrent, max_queued, default_timeout_ms;

@@ -46,6 +46,7 @@ static const struct { const char *key; size_t offset; } texts[] = {
     { "agentId",  offsetof(struct agent_conf, id) },
     { "token",    offsetof(struct agent_conf, token) },
     { "hubUrl",   offsetof(struct agent_conf, hub_url) },
+    { "caFile",   offsetof(struct agent_conf, ca_file) },
     { "type",     offsetof(struct agent_conf, type) },
     { "stateDir", offsetof(struct agent_conf, state_dir) },
     { "auditLog", offsetof(struct agent_conf, audit_path) },

@@ -36,7 +36,8 @@ struct link {
     unsigned attempts; /* failed in a row */
     int protocol;
     uint64_t up_ms;
-    char *token, *hub_url; /* of the configuration, which may be read anew */
+    char *token, *hub_url;   /* of the configuration, which may be read anew */
+    struct tls_context *tls; /* of conf.ca_file, once it was needed */
 };
 
 struct link *link_new(struct agent *a)
@@ -54,6 +55,7 @@ void link_free(struct link *l)
     if (!l)
         return;
     secret_wipe(l->token, strlen(l->token));
+    tls_context_free(l->tls);
     free(l->token);
     free(l->hub_url);
     free(l);
@@ -211,6 +213,16 @@ static const struct ws_limits limits = { .message = AGENT_MESSAGE_MAX,
                                          .queue = AGENT_QUEUE_MAX,
                                          .close_ms = CLOSE_MS };
 
+/* The system's CAs are looked up by ws_open() itself. */
+static int prepare_tls(struct link *l, struct err *e)
+{
+    const char *ca_file = l->agent->conf->ca_file;
+
+    if (l->tls || !ca_file || strncmp(l->hub_url, "wss:", 4) != 0)
+        return 0;
+    return tls_client_new(ca_file, &l->tls, e);
+}
+
 CO static int dial(struct link *l, struct ws **ret, struct err *e)
 {
     const struct agent_conf *conf = l->agent->conf;
@@ -226,6 +238,7 @@ CO static int dial(struct link *l, struct ws **ret, struct err *e)
         .url = url,
         .headers = conf->token_in_header ? headers : NULL,
         .unix_socket = path,
+        .tls = l->tls,
         .keep_alive_s = (unsigned)conf->keep_alive_s,
         .deadline_ms = deadline_in(CONNECT_MS),
     };
@@ -379,7 +392,9 @@ CO static int once(struct link *l, struct err *e)
     struct err why;
     int r;
 
-    r = dial(l, &l->ws, &why);
+    r = prepare_tls(l, &why);
+    if (r == 0)
+        r = dial(l, &l->ws, &why);
     if (r < 0 && l->stopping)
         return 0;
     if (r == -ERR_CANCELED) {

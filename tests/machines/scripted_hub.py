@@ -91,12 +91,12 @@ class Connection:
 class ScriptedHub:
     """Listens on a port of 127.0.0.1 or on a unix socket. on_message(connection, message) runs on the hub's thread."""
 
-    def __init__(self, unix=None):
+    def __init__(self, unix=None, ssl=None):
         self.connections, self.refuse, self.refused = [], None, 0
         self.on_open = self.on_message = None
         self.changed = threading.Condition()
         self.loop = asyncio.new_event_loop()
-        self.unix = str(unix) if unix else None
+        self.unix, self.ssl = str(unix) if unix else None, ssl
         ready = threading.Event()
         self.thread = threading.Thread(target=self._main, args=(ready,), daemon=True)
         self.thread.start()
@@ -109,7 +109,8 @@ class ScriptedHub:
         if self.unix:
             self.server = self.loop.run_until_complete(websockets.unix_serve(self._serve, self.unix, **options))
         else:
-            self.server = self.loop.run_until_complete(websockets.serve(self._serve, "127.0.0.1", 0, **options))
+            self.server = self.loop.run_until_complete(websockets.serve(self._serve, "127.0.0.1", 0, ssl=self.ssl,
+                                                                            **options))
             self.port = self.server.sockets[0].getsockname()[1]
         ready.set()
         self.loop.run_forever()
@@ -143,7 +144,7 @@ class ScriptedHub:
 
     @property
     def url(self):
-        return f"unix:{self.unix}" if self.unix else f"ws://127.0.0.1:{self.port}"
+        return f"unix:{self.unix}" if self.unix else f"{'wss' if self.ssl else 'ws'}://127.0.0.1:{self.port}"
 
     def connection(self, number=1):
         """The number-th connection ever, once it is there."""

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 
+import certs
 import chelad
 import pytest
 from scripted_hub import PATIENCE, Agent, ScriptedHub
@@ -553,6 +554,24 @@ def test_a_relay_listens_on_loopback_only(hub, agent):
     a = agent(relay={"0.0.0.0:0": "/x"})
     assert a.process.wait(PATIENCE) == 1
     assert "must be an address of loopback" in a.log()
+
+
+@pytest.mark.parametrize("certificate", ["good", "wrong-name"])
+def test_tls_with_an_authority_of_ones_own(certificate, tmp_path):
+    authority = certs.Certificates(tmp_path / "certs")
+    hub = ScriptedHub(ssl=authority.server_context(certificate))
+    a = Agent(hub, caFile=str(authority.ca), reconnect={"maxAttempts": 1, "initialDelay": 10}).start()
+    try:
+        if certificate == "good":
+            c = hub.connection()
+            c.task("t1", command="head -c 1000000 /dev/zero | tr '\\0' x")
+            assert c.response("t1")["result"]["stdout"] == "x" * 1000000
+        else:
+            assert a.process.wait(PATIENCE) == 1
+            assert not hub.connections
+    finally:
+        a.done()
+        hub.stop()
 
 
 def test_the_static_agent_says_that_it_has_no_tls(hub, agent):
