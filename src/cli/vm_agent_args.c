@@ -151,31 +151,63 @@ static size_t distance(const char *a, size_t n, const char *b, size_t m)
     return d[n][m];
 }
 
-/* "" or "\n(Did you mean list?)", in the arena. */
-static const char *meant(struct cli *cli, const char *word)
+struct guess { /* what a word that is unknown may have been meant as */
+    struct cli *cli;
+    const char *word, *mark; /* "--" for flags */
+    const char *list, *last;
+    size_t best, found;
+};
+
+static void consider(struct guess *g, const char *name, size_t len)
 {
-    size_t best = 3, n = strlen(word), found = 0;
-    const char *list = "", *last = "";
+    size_t n = strlen(g->word), longer = len > n ? len : n;
+    size_t edits = distance(g->word, n, name, len);
 
-    for (const struct cli_cmd *const *c = vm_agent_commands; *c; c++) {
-        size_t len = strcspn((*c)->name, " "), longer = len > n ? len : n;
-        size_t edits = distance(word, n, (*c)->name, len);
-
-        if (edits > best || (double)(longer - edits) / (double)longer <= 0.4)
-            continue;
-        if (strlen(last) >= len && strncmp(last, (*c)->name, len) == 0)
-            continue; /* another of its group */
-        if (edits < best || !found) {
-            list = "";
-            found = 0;
-        }
-        best = edits;
-        last = (*c)->name;
-        list = arena_printf(&cli->arena, "%s%s%.*s", list, found++ ? ", " : "", (int)len, last);
+    if (edits > g->best || (double)(longer - edits) / (double)longer <= 0.4)
+        return;
+    if (strlen(g->last) >= len && strncmp(g->last, name, len) == 0)
+        return; /* another of its group */
+    if (edits < g->best) {
+        g->list = "";
+        g->found = 0;
     }
-    if (!found)
+    g->best = edits;
+    g->last = name;
+    g->list = arena_printf(&g->cli->arena, "%s%s%s%.*s", g->list, g->found++ ? ", " : "", g->mark,
+                           (int)len, name);
+}
+
+/* "" or "\n(Did you mean list?)", in the arena. */
+static const char *guessed(const struct guess *g)
+{
+    if (!g->found)
         return "";
-    return arena_printf(&cli->arena, "\n(Did you mean %s%s?)", found > 1 ? "one of " : "", list);
+    return arena_printf(&g->cli->arena, "\n(Did you mean %s%s?)", g->found > 1 ? "one of " : "",
+                        g->list);
+}
+
+static const char *meant_command(struct cli *cli, const char *word)
+{
+    struct guess g = { .cli = cli, .word = word, .mark = "", .list = "", .last = "", .best = 3 };
+
+    for (const struct cli_cmd *const *c = vm_agent_commands; *c; c++)
+        consider(&g, (*c)->name, strcspn((*c)->name, " "));
+    return guessed(&g);
+}
+
+/* text: "--tpye", or something short, for which nothing is guessed. */
+static const char *meant_flag(struct cli *cli, const struct cli_cmd *cmd, const char *text)
+{
+    struct guess g = { .cli = cli, .mark = "--", .list = "", .last = "", .best = 3 };
+
+    if (strncmp(text, "--", 2) != 0)
+        return "";
+    g.word = text + 2;
+    for (size_t i = 0; cmd && i < cmd->n_flags; i++)
+        consider(&g, cmd->flags[i].name, strlen(cmd->flags[i].name));
+    consider(&g, "version", strlen("version"));
+    consider(&g, "help", strlen("help"));
+    return guessed(&g);
 }
 
 /* --- parsing --- */
@@ -203,7 +235,7 @@ static const struct cli_flag *flag_of(const struct cli_cmd *cmd, const char *nam
 
 static int unknown(struct parsing *p, const char *text, struct err *e)
 {
-    const char *hint = "";
+    const char *hint = meant_flag(p->cli, p->cmd, text);
 
     if (p->cmd->max == SIZE_MAX && p->args->n_words)
         hint = "\n(put -- before a command that has options of its own)";
@@ -322,13 +354,15 @@ int vm_args_parse(struct cli *cli, int argc, char **argv, const struct cli_cmd *
         return ARGS_HELP;
     }
     if (first[0] == '-')
-        return err_set(e, ERR_INVALID, "unknown option '%.100s'", first);
+        return err_set(e, ERR_INVALID, "unknown option '%.100s'%s", first,
+                       meant_flag(cli, NULL, first));
     if (is_group(first) && (!second || is_help(second)))
         return ARGS_HELP;
     p.cmd = find_command(first, second);
     if (!p.cmd)
         return err_set(e, ERR_INVALID, "unknown command '%.60s'%s",
-                       is_group(first) ? second : first, is_group(first) ? "" : meant(cli, first));
+                       is_group(first) ? second : first,
+                       is_group(first) ? "" : meant_command(cli, first));
     *ret_cmd = p.cmd;
     p.at = group_len(p.cmd) ? 3 : 2;
     return parse_rest(&p, e);

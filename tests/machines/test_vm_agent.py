@@ -101,6 +101,8 @@ def test_version(vm, flag):
     (("list", "-x"), "error: unknown option '-x'\n"),
     (("create", "x", "--type"), "error: option '-t, --type <type>' argument missing\n"),
     (("--frob",), "error: unknown option '--frob'\n"),
+    (("--vesrion",), "error: unknown option '--vesrion'\n(Did you mean --version?)\n"),
+    (("create", "x", "--tpye", "y"), "error: unknown option '--tpye'\n(Did you mean --type?)\n"),
     (("profiles", "frob"), "error: unknown command 'frob'\n"),
 ], ids=lambda v: " ".join(v) if isinstance(v, tuple) else "")
 def test_what_it_cannot_take(vm, words, text):
