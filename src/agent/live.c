@@ -120,17 +120,31 @@ static bool send_some(struct live *l)
     return any;
 }
 
+/* Is there enough to go on at once? Small pieces are gathered by a rest. */
+static bool has_piece(const struct live *l)
+{
+    for (int i = 0; i < 2; i++)
+        if (left(&l->flows[i]) >= PIECE || (l->flows[i].last && left(&l->flows[i]) > 0))
+            return agent_has_room(l->pump->agent);
+    return false;
+}
+
 static CO int pump(void *arg, struct err *e)
 {
     struct live_pump *p = arg;
-    bool any;
+    bool any, more;
     int r;
 
     while (!p->ending) {
-        any = false;
-        for (struct live *l = p->first; l; l = l->next)
+        any = more = false;
+        for (struct live *l = p->first; l; l = l->next) {
             any |= send_some(l);
-        r = any ? fiber_sleep(REST_MS, e) : fiber_park(DEADLINE_NONE, e);
+            more |= has_piece(l);
+        }
+        if (any && more)
+            r = fiber_yield(e);
+        else
+            r = any ? fiber_sleep(REST_MS, e) : fiber_park(DEADLINE_NONE, e);
         if (r < 0)
             return r;
     }
