@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdio.h>
 
+#include "base/base64.h"
 #include "base/time.h"
 #include "fuzz.h"
 
@@ -45,12 +46,27 @@ static void check_times(struct str s)
         abort();
 }
 
+/* What was read is written so that it reads the same; every text comes back. */
+static void check_base64(struct str s)
+{
+    struct arena a = { 0 };
+    struct str plain, again;
+
+    if (base64_decode(s, &a, &plain, NULL) == 0 &&
+        (base64_decode(base64_encode(plain, &a), &a, &again, NULL) < 0 || !str_eq(plain, again)))
+        abort();
+    if (base64_decode(base64_encode(s, &a), &a, &again, NULL) < 0 || !str_eq(s, again))
+        abort();
+    arena_done(&a);
+}
+
 FUZZ(const uint8_t *data, size_t size)
 {
     struct str s = { (const char *)data, size }, part;
     size_t points = 0, at = 0, step;
 
     check_numbers(str_trim(s));
+    check_base64(s);
     check_times(s);
     while ((step = utf8_step(s.p + at, s.n - at)) > 0) {
         at += step;
