@@ -6,6 +6,7 @@ import threading
 import time
 
 import httpx
+import postgres
 import pytest
 from hub_agent import Hub, HubAgent, connect
 from wait import eventually, together, unique
@@ -686,6 +687,32 @@ def test_a_clean_stop_lets_go_who_waits(start):
     daemon.stop()
     waiter.join(30)
     assert answers and time.monotonic() - begun < 50
+
+
+# --- the database is away ---
+
+def test_results_that_come_while_the_database_is_away_are_kept(start, store):
+    if store.kind != "postgres":
+        pytest.skip("SQLite is never away")
+    cluster = postgres.Cluster().start()
+    try:
+        hub = Hub(start(env={"DATABASE_URL": cluster.new_database()}, fresh=False))
+        agent, _ = connect(hub, "outage")
+        agent.resync()
+        task = hub.post("outage")
+        agent.next_task()
+        cluster.stop()
+        agent.result(task, result="kept")
+        refused = hub.http.post("/agents/outage/task", json={})
+        assert refused.status_code == 503 and refused.json()["error"]
+        agent.nothing_more("ack")
+        assert hub.agent("outage")["currentTasks"]
+        cluster.start()
+        assert agent.next("ack")["payload"]["taskId"] == task
+        assert hub.ended(task)["response"]["result"] == "kept"
+        assert hub.http.post("/agents/outage/task", json={}).status_code == 200
+    finally:
+        cluster.remove()
 
 
 # --- two daemons on one database ---
