@@ -2,7 +2,9 @@
 """What the types of tasks do in a real agent: results, the original's texts, and what hostile payloads cannot do."""
 
 import base64
+import functools
 import hashlib
+import http.server
 import json
 import os
 import pathlib
@@ -425,6 +427,11 @@ def test_a_root_holds_while_links_are_swapped(jail):
 # --- git ---
 
 
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory):
     """A bare repository with a commit on main and on other."""
@@ -509,8 +516,16 @@ def test_git_below_a_root(jail, origin):
     for destination in ("../c", "up/c", "/var/tmp/c", "in/deep/up/c"):
         assert jail.bad("git:clone", repo="https://127.0.0.1:1/x", destination=destination)["error"].startswith("EACCES")
     assert jail.bad("git:pull", repoPath="up")["error"].startswith("EACCES")
-    jail.good("exec", command="git init -q repo")
-    assert "Command failed: git pull" in jail.bad("git:pull", repoPath="repo")["error"]
+    subprocess.run(["git", "-C", str(origin), "update-server-info"], check=True)
+    handler = functools.partial(QuietHandler, directory=str(origin.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/{origin.name}"
+        result = jail.good("git:clone", repo=url, destination="in/new/c")
+        assert result["destination"] == "in/new/c" and (jail.work / "in/new/c/f").exists()
+        assert jail.good("git:pull", repoPath="in/new/c")["repoPath"] == "in/new/c"
+        assert "already exists" in jail.bad("git:clone", repo=url, destination="in/new/c")["error"]
+        server.shutdown()
 
 
 # --- audit, health, shells ---
