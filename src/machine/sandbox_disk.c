@@ -113,24 +113,15 @@ CO static int make_image(const struct machine_job *job, const struct sandbox *s,
     const char *path = machine_path(job, a, "disk" SHIM_IMAGE);
     const char *fresh = machine_path(job, a, ".disk.new");
     const char *skeleton = machine_path(job, a, ".skeleton");
-    const char *const argv[] = {
-        "/sbin/mkfs.ext4",
-        "-q",
-        "-F",
-        "-m",
-        "0",
-        "-J",
-        "size=4",
-        "-I",
-        "256",
-        "-E",
-        arena_printf(a, "root_owner=%u:%u,lazy_itable_init=1,lazy_journal_init=1", s->uid, s->uid),
-        "-d",
-        skeleton,
-        fresh,
-        arena_printf(a, "%uM", disk_mib(job->spec)),
-        NULL
+    const char *extended = arena_printf(
+        a, "root_owner=%u:%u,nodiscard,lazy_itable_init=1,lazy_journal_init=1", s->uid, s->uid);
+    const char *size = arena_printf(a, "%uM", disk_mib(job->spec));
+    /* clang-format off */
+    const char *const argv[] = { /* few and large groups: it is made in a third of the time */
+        "/sbin/mkfs.ext4", "-q", "-F", "-m", "0", "-J", "size=4", "-I", "256", "-i", "32768", "-G", "64",
+        "-O", "^resize_inode", "-E", extended, "-d", skeleton, fresh, size, NULL
     };
+    /* clang-format on */
     int r;
 
     if (access(path, F_OK) == 0)

@@ -146,7 +146,7 @@ CO_TEST(a_sandbox_lives_and_keeps_its_disk)
     r.spec.token = NULL; /* that of before stays */
     CO_CHECK(make(&r, e) == 0 && says(&r, "one\n1000\nbox\n1\nhub.sock\nup\n"));
     CO_CHECK(machine_sandbox.stop(&r.job, true, e) == 0);
-    CO_CHECK(make(&r, e) == 0 && says(&r, "one\none\n1000\n"));
+    CO_CHECK(make(&r, e) == 0 && says(&r, "one\none\n1000\nbox\n1\nhub.sock\nup\n"));
     CO_CHECK(machine_sandbox.stop(&r.job, true, e) == 0);
     CO_CHECK(machine_sandbox.restore(&r.job, "second", e) == -ERR_NOT_FOUND);
     CO_CHECK(machine_sandbox.restore(&r.job, "first", e) == 0);
