@@ -2,7 +2,10 @@
 /* machine/machine.c — the table of drivers, and what they share. */
 #include "machine/machine.h"
 
+#include <dirent.h>
+#include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 const struct machine_driver *const machine_drivers[] = { &machine_sandbox, &machine_qemu,
                                                          &machine_multipass, NULL };
@@ -55,5 +58,35 @@ int machine_size_parse(struct str text, unsigned *ret_mib, struct err *e)
         return err_set(e, ERR_INVALID, "'%.*s' is no size: a number with M or G (4G, 512M)",
                        (int)(text.n < 40 ? text.n : 40), text.p);
     *ret_mib = (unsigned)(n * unit);
+    return 0;
+}
+
+int machine_list_by_file(const struct machine_host *host, const char *file, struct arena *a,
+                         const char ***ret, size_t *ret_n, struct err *e)
+{
+    DIR *d = opendir(host->dir);
+    const char **names = NULL;
+    size_t n = 0, cap = 0;
+    struct dirent *entry;
+
+    if (!d && errno != ENOENT)
+        return err_sys(e, "open '%s'", host->dir);
+    while (d && (entry = readdir(d))) {
+        if (entry->d_name[0] == '.' ||
+            access(arena_printf(a, "%s/%s/%s", host->dir, entry->d_name, file), F_OK) < 0)
+            continue;
+        if (n == cap) {
+            const char **more = arena_alloc(a, (cap = cap ? 2 * cap : 16) * sizeof(*more));
+
+            if (n)
+                memcpy(more, names, n * sizeof(*more));
+            names = more;
+        }
+        names[n++] = arena_strdup(a, entry->d_name);
+    }
+    if (d)
+        closedir(d);
+    *ret = names;
+    *ret_n = n;
     return 0;
 }

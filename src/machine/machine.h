@@ -132,3 +132,8 @@ const char *machine_path(const struct machine_job *job, struct arena *a, const c
 
 /* "4G", "512M", "20480" (MiB) to MiB. ERR_INVALID. */
 int machine_size_parse(struct str text, unsigned *ret_mib, struct err *e) MUST_CHECK;
+
+/* Names of the directories in host->dir that hold this file, in the arena; for a driver's list().
+ */
+int machine_list_by_file(const struct machine_host *host, const char *file, struct arena *a,
+                         const char ***ret, size_t *ret_n, struct err *e) MUST_CHECK;

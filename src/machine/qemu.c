@@ -251,31 +251,7 @@ static CO int logs(const struct machine_job *job, size_t max, struct buf *ret, s
 static CO int list(const struct machine_host *host, struct arena *a, const char ***ret,
                    size_t *ret_n, struct err *e)
 {
-    DIR *d = opendir(host->dir);
-    const char **names = NULL;
-    size_t n = 0, cap = 0;
-    struct dirent *entry;
-
-    if (!d && errno != ENOENT)
-        return err_sys(e, "open '%s'", host->dir);
-    while (d && (entry = readdir(d))) {
-        if (entry->d_name[0] == '.' ||
-            access(arena_printf(a, "%s/%s/qemu.json", host->dir, entry->d_name), F_OK) < 0)
-            continue;
-        if (n == cap) {
-            const char **more = arena_alloc(a, (cap = cap ? 2 * cap : 16) * sizeof(*more));
-
-            if (n)
-                memcpy(more, names, n * sizeof(*more));
-            names = more;
-        }
-        names[n++] = arena_strdup(a, entry->d_name);
-    }
-    if (d)
-        closedir(d);
-    *ret = names;
-    *ret_n = n;
-    return 0;
+    return machine_list_by_file(host, "qemu.json", a, ret, ret_n, e);
 }
 
 const struct machine_driver machine_qemu = {

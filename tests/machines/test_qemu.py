@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: MIT
+"""Real virtual machines, three at once, from the minimal image: their life, every type of task, snapshots with
+memory and without, and what they can reach."""
+
+import base64
+import concurrent.futures
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+from hubtool import Hub
+from wait import eventually
+
+TOOLS = pathlib.Path(__file__).resolve().parents[2] / "tools"
+MEMORY = "256M"
+NAMES = ["guest-a", "guest-b", "guest-c"]
+
+pytestmark = pytest.mark.xdist_group("qemu")
+
+
+def image():
+    """The folder of images with the minimal one in it."""
+    if not shutil.which("qemu-system-x86_64"):
+        return None, "qemu-system-x86_64 is not installed"
+    directory = chelad_images()
+    done = subprocess.run([TOOLS / "guest_image", directory], capture_output=True, text=True)
+    return (directory, "") if done.returncode == 0 else (None, done.stderr.strip())
+
+
+def chelad_images():
+    base = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+    return base / "chela" / "images"
+
+
+class Fleet(Hub):
+    """Virtual machines of a hub."""
+
+    def create(self, name, **spec):
+        spec = {"driver": "qemu", "cpus": 1, "memory": MEMORY, "disk": "2G", **spec}
+        answer = self.http.post("/machines", json={"name": name, **spec})
+        assert answer.status_code == 202, answer.text
+
+    def settled(self, name, want, seconds=120):
+        """Wait until its state is `want`; the machine."""
+        def look():
+            answer = self.http.get(f"/machines/{name}", params={"wait": 10000})
+            assert answer.status_code == 200, answer.text
+            machine = answer.json()["machine"]
+            assert machine["state"] != "failed" or want == "failed", (machine, self.logs(name))
+            return machine if machine["state"] == want and machine["operation"] is None else None
+        return eventually(look, seconds, 0.1)
+
+    def logs(self, name):
+        return self.http.get(f"/machines/{name}/logs", params={"lines": 60}).text
+
+    def do(self, name, what, want, **body):
+        answer = self.http.post(f"/machines/{name}/{what}", json=body)
+        assert answer.status_code == 202, answer.text
+        return self.settled(name, want)
+
+    def destroy(self, name):
+        answer = self.http.delete(f"/machines/{name}")
+        assert answer.status_code == 202, answer.text
+        eventually(lambda: self.http.get(f"/machines/{name}").status_code == 404, 60)
+
+    def result(self, name, type, **more):
+        """The result of a task that must end well."""
+        record = self.send(name, wait=60000, type=type, **more)
+        assert record["status"] == "completed", json.dumps(record, indent=1)
+        return record["response"]["result"]
+
+    def run(self, name, command, **more):
+        return self.result(name, "exec", command=command, **more)["stdout"]
+
+    def snapshots(self, name):
+        answer = self.http.get(f"/machines/{name}/snapshots")
+        assert answer.status_code == 200, answer.text
+        return {one["name"]: one for one in answer.json()["snapshots"]}
+
+    def directory(self, name):
+        return pathlib.Path(self.daemon.state) / "machines" / name
+
+
+def each(function, names=NAMES):
+    """Call it for all machines at once; what each call returned."""
+    with concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
+        return list(pool.map(function, names))
+
+
+@pytest.fixture(scope="module")
+def images():
+    where, why = image()
+    if not where:
+        assert not os.environ.get("CHELA_CI"), why
+        pytest.skip(f"no virtual machines: {why}")
+    return where
+
+
+@pytest.fixture(scope="module")
+def fleet(store, scratch, images):
+    from starter import Starter
+    starter = Starter(store, scratch)
+    yield Fleet(starter("--machine.accel=tcg", f"--machine.images={images}"))
+    starter.stop()
+
+
+@pytest.fixture(scope="module")
+def guests(fleet):
+    """Three machines that run, created at the same time."""
+    began = time.monotonic()
+
+    def make(name):
+        fleet.create(name)
+        machine = fleet.settled(name, "running")
+        return machine, time.monotonic() - began
+    made = each(make)
+    print("create to running, three at once:", ", ".join(f"{seconds:.1f} s" for _, seconds in made))
+    yield [machine for machine, _ in made]
+    each(fleet.destroy)
+    assert not any(fleet.directory(name).exists() for name in NAMES)
+
+
+def test_three_virtual_machines_run_at_once(fleet, guests):
+    for name, machine in zip(NAMES, guests):
+        assert machine["driver"] == "qemu" and machine["accel"] == "tcg" and machine["online"], machine
+        assert machine["agentId"] == name
+    seen = each(lambda name: fleet.run(name, "hostname; cat /proc/sys/kernel/random/boot_id; nproc"))
+    assert [text.split()[0] for text in seen] == NAMES
+    assert len({text.split()[1] for text in seen}) == 3
+
+
+def test_a_task_of_every_type(fleet, guests):
+    name = NAMES[0]
+    assert fleet.run(name, "echo $((6 * 7)) $WHO", env={"WHO": "me"}) == "42 me"
+    assert fleet.result(name, "script", script="console.log(process.argv[2] + '!')", args=["hi there"],
+                        timeout=60000)["stdout"] == "hi there!"
+    blob = os.urandom(200_000)
+    fleet.result(name, "file:write", filePath="/work/in/blob", encoding="base64",
+                 content=base64.b64encode(blob).decode())
+    back = fleet.result(name, "file:read", filePath="/work/in/blob", encoding="base64")
+    assert base64.b64decode(back["content"]) == blob and back["size"] == len(blob)
+    assert [one["name"] for one in fleet.result(name, "file:list", path="/work/in")["entries"]] == ["blob"]
+    assert fleet.result(name, "file:stat", filePath="/work/in/blob")["size"] == len(blob)
+    fleet.result(name, "file:delete", filePath="/work/in/blob")
+    assert fleet.send(name, wait=30000, type="file:stat", filePath="/work/in/blob")["status"] == "failed"
+    transfers(fleet, name)
+    git(fleet, name)
+    for type in ("build", "test", "deploy"):
+        assert fleet.result(name, type, command="echo did it", cwd="/work")["stdout"] == "did it"
+
+
+def transfers(fleet, name):
+    """A file in parts, with a checksum."""
+    parts = [os.urandom(100_000) for _ in range(3)]
+    whole = b"".join(parts)
+    for number, part in enumerate(parts):
+        last = number == len(parts) - 1
+        fleet.result(name, "file:write", filePath="/work/parts", encoding="base64", transferId="t1", final=last,
+                     offset=number * 100_000, content=base64.b64encode(part).decode(),
+                     **({"sha256": hashlib.sha256(whole).hexdigest()} if last else {}))
+    assert fleet.run(name, "sha256sum /work/parts").split()[0] == hashlib.sha256(whole).hexdigest()
+
+
+def git(fleet, name):
+    who = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@x", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@x"}
+    fleet.run(name, "git init -q --bare /work/bare && git init -q /work/one && cd /work/one && echo 1 > f && git add f && "
+                    "git commit -qm first && git remote add origin /work/bare && git push -q origin main", env=who)
+    assert fleet.result(name, "git:clone", repo="/work/bare", destination="/work/two")["branch"] == "default"
+    fleet.run(name, "cd /work/two && echo 2 > f && git commit -qam second", env=who)
+    fleet.result(name, "git:push", repoPath="/work/two")
+    fleet.run(name, "cd /work/one && git fetch -q origin && git branch -q -u origin/main")
+    fleet.result(name, "git:pull", repoPath="/work/one")
+    assert fleet.run(name, "cat /work/one/f") == "2"
+
+
+def test_snapshot_change_restore_and_the_bytes_and_processes_are_back(fleet, guests):
+    """With the memory: a process that ran goes on, files are as they were, of three guests at once."""
+    def life(name):
+        before = hashlib.sha256(name.encode()).hexdigest() * 1000
+        fleet.run(name, f"printf %s {before} > /work/kept; sync; (sleep 100000 & echo $! > /work/pid); "
+                        "mkdir -p /run/m && echo in memory > /run/m/note")
+        fleet.do(name, "snapshots", "running", name="one")
+        assert fleet.snapshots(name)["one"]["memory"] is True
+        fleet.run(name, "echo changed > /work/kept; echo more > /work/new; rm -rf /run/m; kill $(cat /work/pid); sync")
+        fleet.do(name, "restore", "running", snapshot="one")
+        assert fleet.run(name, "cat /work/kept; test ! -e /work/new && echo gone") == before + "gone"
+        assert fleet.run(name, "cat /run/m/note; kill -0 $(cat /work/pid) && echo alive") == "in memory\nalive"
+        # and again, as changes after a restore are the next one's to undo
+        fleet.run(name, "echo changed again > /work/kept; sync")
+        fleet.do(name, "restore", "running", snapshot="one")
+        assert fleet.run(name, "cat /work/kept") == before
+    each(life)
+
+
+def test_stop_start_and_a_snapshot_of_a_machine_that_is_off(fleet, guests):
+    name = NAMES[1]
+    fleet.run(name, "echo stays > /work/stays")  # no sync: the guest is asked to power off, and writes what it holds
+    machine = fleet.do(name, "stop", "stopped")
+    assert not machine["online"] and machine["startedAt"] is None or machine["state"] == "stopped"
+    fleet.do(name, "snapshots", "stopped", name="off")
+    assert fleet.snapshots(name)["off"]["memory"] is False
+    fleet.do(name, "start", "running")
+    assert fleet.run(name, "cat /work/stays; echo changed > /work/stays; sync") == "stays"
+    fleet.do(name, "restore", "running", snapshot="off")
+    assert fleet.run(name, "cat /work/stays") == "stays"
+    assert fleet.http.delete(f"/machines/{name}/snapshots/off").status_code in (200, 202)
+    eventually(lambda: "off" not in fleet.snapshots(name), 30)
+    answer = fleet.http.post(f"/machines/{name}/restore", json={"snapshot": "nothing"})
+    if answer.status_code == 202:
+        eventually(lambda: fleet.http.get(f"/machines/{name}").json()["machine"]["operation"] is None, 60)
+        assert fleet.settled(name, "running")["reason"]
+    else:
+        assert answer.status_code in (400, 404, 409)
+
+
+@pytest.fixture
+def listeners():
+    """Services on the host that a guest must not reach: on loopback and on every address."""
+    sockets, hits = [], []
+
+    def serve(sock):
+        while True:
+            try:
+                peer, address = sock.accept()
+            except OSError:
+                return
+            hits.append(address)
+            peer.close()
+    for host in ("127.0.0.1", "0.0.0.0"):
+        sock = socket.create_server((host, 0))
+        threading.Thread(target=serve, args=(sock,), daemon=True).start()
+        sockets.append(sock)
+    yield [sock.getsockname()[1] for sock in sockets], hits
+    for sock in sockets:
+        sock.shutdown(socket.SHUT_RDWR)
+        sock.close()
+
+
+def test_a_guest_reaches_the_hub_and_nothing_else(fleet, guests, listeners):
+    name = NAMES[2]
+    ports, hits = listeners
+    hub = int(fleet.daemon.ready["listeners"]["hub"].rpartition(":")[2])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+            mine = probe.getsockname()[0]
+        except OSError:
+            mine = "127.0.0.1"
+    targets = [(host, port) for host in ("10.0.2.2", "10.0.2.3", "10.0.2.100", mine)
+               for port in (*ports, hub, fleet.agents_port, 22, 53, 3128)]
+    targets += [("1.1.1.1", 443), ("169.254.169.254", 80), ("10.0.2.16", 9090)]
+    script = "\n".join(f"timeout 3 nc -w 2 {host} {port} </dev/null >/dev/null 2>&1 && echo REACHED {host} {port}"
+                       for host, port in targets)
+    text = fleet.run(name, f"{script}\nfor i in 1; do nslookup debian.org 10.0.2.3 >/dev/null 2>&1 && echo RESOLVED; done; echo done",
+                     timeout=240000)
+    assert text == "done", text
+    assert not hits
+    # the one way there is
+    answer = fleet.run(name, "(printf 'GET / HTTP/1.0\\r\\nHost: x\\r\\n\\r\\n'; sleep 1) | nc -w 3 10.0.2.100 9090 | head -1")
+    assert "426" in answer, answer
+
+
+def test_the_token_is_in_no_command_line_and_in_no_file_that_others_may_read(fleet, guests):
+    name = NAMES[0]
+    seed = fleet.directory(name) / "seed.raw"
+    assert seed.stat().st_mode & 0o777 == 0o600
+    token = json.loads(seed.read_bytes().rstrip(b"\n"))["token"].encode()
+    for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            assert token not in entry.read_bytes(), entry
+        except OSError:
+            continue
+    assert fleet.directory(name).stat().st_mode & 0o077 == 0
+
+
+def test_a_daemon_that_is_killed_finds_its_machines_again(start, images):
+    daemon = start("--machine.accel=tcg", f"--machine.images={images}")
+    fleet = Fleet(daemon)
+    fleet.create("keeper")
+    fleet.settled("keeper", "running")
+    boot = fleet.run("keeper", "cat /proc/sys/kernel/random/boot_id")
+    daemon.process.send_signal(signal.SIGKILL)
+    daemon.process.wait()
+    again = Fleet(start("--machine.accel=tcg", f"--machine.images={images}", state=daemon.state))
+    again.settled("keeper", "running")
+    again.online("keeper")
+    assert again.run("keeper", "cat /proc/sys/kernel/random/boot_id") == boot
+    # a QEMU that dies is noticed, and one that shall run is started again
+    pid = json.loads(subprocess.run(["pgrep", "-f", "-o", f"qemu-system-x86_64 -name keeper.*{daemon.state}"],
+                                    capture_output=True, text=True).stdout or "0")
+    assert pid, "no QEMU"
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: again.http.get("/machines/keeper").json()["machine"]["state"] != "running", 30)
+    again.settled("keeper", "running")
+    assert again.run("keeper", "cat /proc/sys/kernel/random/boot_id") != boot
+    again.destroy("keeper")
+
+
+def test_kvm_is_used_only_where_a_probe_guest_has_run(start, images, tmp_path):
+    """A device that opens is no proof: the probe decides, within its time, and the verdict is kept."""
+    own = tmp_path / "images"
+    own.mkdir()
+    (own / "minimal").symlink_to((images / "minimal").resolve())
+    fleet = Fleet(start("--machine.accel=auto", f"--machine.images={own}"))
+    fleet.create("prober")
+    machine = fleet.settled("prober", "running")
+    works = False
+    if os.path.exists("/dev/kvm") and os.access("/dev/kvm", os.R_OK | os.W_OK):
+        verdict = json.loads((own / "kvm.json").read_text())
+        works = verdict["works"]
+        assert works or verdict["why"]
+    assert machine["accel"] == ("kvm" if works else "tcg")
+    fleet.destroy("prober")
