@@ -146,38 +146,59 @@ static int decode_units(struct str text, bool wide, struct buf *ret, struct err 
     return 0;
 }
 
-static int base64_value(char c)
+/* clang-format off */
+#define NO 0xFF /* is no digit of base64, of either alphabet */
+static const unsigned char base64_digits[256] = {
+    NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO, NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,
+    NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,62,NO,62,NO,63, 52,53,54,55,56,57,58,59,60,61,NO,NO,NO,NO,NO,NO,
+    NO, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9,10,11,12,13,14, 15,16,17,18,19,20,21,22,23,24,25,NO,NO,NO,NO,63,
+    NO,26,27,28,29,30,31,32,33,34,35,36,37,38,39,40, 41,42,43,44,45,46,47,48,49,50,51,NO,NO,NO,NO,NO,
+    NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO, NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,
+    NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO, NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,
+    NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO, NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,
+    NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO, NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,NO,
+};
+/* clang-format on */
+
+/* The whole groups of digits at the start of text, four by four; the number of characters. */
+static size_t decode_groups(struct str text, char *out)
 {
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    if (c == '+' || c == '-')
-        return 62;
-    if (c == '/' || c == '_')
-        return 63;
-    return -1;
+    const unsigned char *p = (const unsigned char *)text.p;
+    size_t i;
+
+    for (i = 0; i + 4 <= text.n; i += 4) {
+        uint32_t a = base64_digits[p[i]], b = base64_digits[p[i + 1]];
+        uint32_t c = base64_digits[p[i + 2]], d = base64_digits[p[i + 3]];
+        uint32_t bits = a << 18 | b << 12 | c << 6 | d;
+
+        if ((a | b | c | d) == NO) /* digits are below 64, together too */
+            break;
+        *out++ = (char)(bits >> 16);
+        *out++ = (char)(bits >> 8 & 0xFF);
+        *out++ = (char)(bits & 0xFF);
+    }
+    return i;
 }
 
 static int decode_base64(struct str text, struct buf *ret, struct err *e)
 {
     uint32_t bits = 0;
     unsigned n_bits = 0;
-    size_t n = 0;
+    size_t n, i;
     char *out;
     int r;
 
     r = buf_reserve(ret, text.n / 4 * 3 + 3, &out, e);
     if (r < 0)
         return r;
-    for (size_t i = 0; i < text.n && text.p[i] != '='; i++) {
-        int v = base64_value(text.p[i]);
+    i = decode_groups(text, out);
+    n = i / 4 * 3;
+    for (; i < text.n && text.p[i] != '='; i++) {
+        unsigned char v = base64_digits[(unsigned char)text.p[i]];
 
-        if (v < 0)
+        if (v == NO)
             continue;
-        bits = (bits << 6 | (uint32_t)v) & 0xFFFFFF;
+        bits = (bits << 6 | v) & 0xFFFFFF;
         n_bits += 6;
         if (n_bits >= 8) {
             n_bits -= 8;
