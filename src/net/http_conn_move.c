@@ -78,6 +78,8 @@ static void head_accepted(struct http_conn *c)
     } else if (job->head.expect_continue && untouched && !invite_body(c)) {
         http_conn_step(c, EV_RESET); /* a fresh socket buffer that takes no 25 bytes is no peer */
     } else {
+        if (untouched)
+            stream_ack_now(c->stream); /* many clients send head and body apart, without NODELAY */
         http_conn_step(c, EV_BODY);
     }
 }

@@ -60,6 +60,8 @@ int stream_hung_up(const struct stream *s,
 void stream_shutdown(struct stream *s); /* tell the peer we are done writing */
 /* Ask the peer after so many idle seconds whether it is there, and give it up after some more. */
 void stream_keep_alive(struct stream *s, unsigned idle_s);
+/* Acknowledge what was read at once: the peer may hold the rest back until then (Nagle). */
+void stream_ack_now(struct stream *s);
 void stream_reset(struct stream *s); /* make the coming stream_free() send a RST */
 void stream_free(struct stream *s);  /* NULL is fine; closes the fd at the end of the turn */
 const struct stream_addr *stream_peer(const struct stream *s);
