@@ -201,7 +201,7 @@ int cloud_user_data(const struct machine_spec *spec, struct arena *a, struct str
                     struct err *e)
 {
     AUTO(json_decref) json_t *j = base_of(spec);
-    AUTO(buf_done) struct buf text;
+    AUTO(buf_done) struct buf text = { 0 };
 
     if (!j)
         return err_set(e, ERR_INTERNAL, "user-data cannot be made");

@@ -84,7 +84,7 @@ static CO int run_guest(const struct machine_host *host, struct arena *a, const 
                                  "virtio-blk-pci,drive=probe,bootindex=1",
                                  NULL };
     const struct tool tool = { .argv = argv, .deadline_ms = deadline_in(PROBE_MS) };
-    AUTO(tool_end_done) struct tool_end end;
+    AUTO(tool_end_done) struct tool_end end = { 0 };
     int r = tool_run(&tool, &end, e);
     struct str out = buf_str(&end.out);
 

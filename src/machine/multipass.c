@@ -168,7 +168,7 @@ static CO int snapshots(const struct machine_job *job, struct arena *a,
                         struct machine_snapshot **ret, size_t *ret_n, struct err *e)
 {
     const char *const args[] = { "list", "--snapshots", "--format", "json", NULL };
-    AUTO(buf_done) struct buf out;
+    AUTO(buf_done) struct buf out = { 0 };
 
     buf_init(&out, TOOL_OUTPUT_MAX);
     if (multipass_do(job, args, (struct str){ NULL, 0 }, &out, e) < 0)
@@ -240,7 +240,7 @@ static CO int logs(const struct machine_job *job, size_t max, struct buf *ret, s
     const char *const args[] = { "exec", job->spec->name, "--", "sudo", "journalctl",
                                  "-u",   "vm-agent",      "-n", "1000", "--no-pager",
                                  NULL };
-    AUTO(buf_done) struct buf out;
+    AUTO(buf_done) struct buf out = { 0 };
     struct str text;
 
     buf_init(&out, TOOL_OUTPUT_MAX);
@@ -263,9 +263,9 @@ static const char **exec_argv(const struct machine_job *job, struct arena *a, bo
     const char **argv = arena_alloc(a, 5 * sizeof(*argv));
 
     argv[0] = arena_strdup(a, job->host->multipass);
-    argv[1] = terminal ? "shell" : "exec";
+    argv[1] = "exec"; /* which has a terminal where its caller has one */
     argv[2] = arena_strdup(a, job->spec->name);
-    argv[3] = terminal ? NULL : "--";
+    argv[3] = "--";
     return argv;
 }
 

@@ -94,7 +94,7 @@ static CO int hub_url(const struct machine_job *job, struct arena *a, const char
 {
     const char *const args[] = { "exec",  job->spec->name, "--",      "ip", "-4",
                                  "route", "show",          "default", NULL };
-    AUTO(buf_done) struct buf out;
+    AUTO(buf_done) struct buf out = { 0 };
     const char *gateway;
 
     if (job->spec->hub_url && job->spec->hub_url[0]) {

@@ -50,7 +50,7 @@ CO int multipass_info(const struct machine_job *job, struct arena *a, struct mul
     const char *const argv[] = { job->host->multipass, "info", job->spec->name,
                                  "--format",           "json", NULL };
     const struct tool tool = { .argv = argv, .deadline_ms = job->deadline_ms };
-    AUTO(tool_end_done) struct tool_end end;
+    AUTO(tool_end_done) struct tool_end end = { 0 };
     struct str words;
 
     if (tool_run(&tool, &end, e) < 0)

@@ -74,7 +74,7 @@ CO int qemu_snapshots(const struct machine_job *job, struct arena *a, struct mac
         "qemu-img", "info", "-U", "--output=json", machine_path(job, a, "disk.qcow2"), NULL
     };
     const struct tool tool = { .argv = argv, .deadline_ms = job->deadline_ms };
-    AUTO(buf_done) struct buf out;
+    AUTO(buf_done) struct buf out = { 0 };
 
     buf_init(&out, TOOL_OUTPUT_MAX);
     if (tool_must(&tool, &out, e) < 0)

@@ -116,7 +116,7 @@ struct str tool_last_words(struct str text, size_t n)
 
 CO int tool_must(const struct tool *tool, struct buf *out, struct err *e)
 {
-    AUTO(tool_end_done) struct tool_end end;
+    AUTO(tool_end_done) struct tool_end end = { 0 };
     struct str words;
 
     if (tool_run(tool, &end, e) < 0)
