@@ -119,8 +119,7 @@ def test_a_sandbox_keeps_its_files_over_stops_and_goes_back_to_snapshots(fleet):
 
 
 def test_what_is_said_is_kept_as_its_log(fleet, box):
-    text = fleet.http.get(f"/machines/{box}/logs", params={"lines": 50}).text
-    assert "the hub welcomes us" in text
+    eventually(lambda: "the hub welcomes us" in fleet.http.get(f"/machines/{box}/logs", params={"lines": 50}).text, 30)
 
 
 def test_attempts_to_get_out_fail(fleet, box, scratch):
@@ -160,7 +159,7 @@ def test_nothing_but_itself_is_in_a_sandbox(fleet, box):
     names = fleet.run(box, "cat /proc/[0-9]*/comm").split()
     assert set(names) <= {"bwrap", "chela-agent", "sh", "cat"}, names
     assert fleet.run(box, "cut -d: -f1 /proc/net/dev | tail -n +3").split() == ["lo"]
-    assert fleet.run(box, "env | grep -i -E 'chela|token|proxy' || true") == ""
+    assert fleet.run(box, "env | grep -v ^CHELA_TASK= | grep -i -E 'chela|token|proxy' || true") == ""
     mounts = fleet.run(box, "cut -d' ' -f5,6 /proc/self/mountinfo").splitlines()
     writable = {line.split()[0] for line in mounts if line.split()[1].startswith("rw")}
     assert writable <= {"/home/agent", "/work", "/tmp", "/var", "/proc", "/dev/shm", "/dev/pts", "/dev/null", "/dev/zero",
@@ -184,7 +183,7 @@ def test_memory_is_limited(fleet, box):
     record = fleet.send(box, wait=30000, type="exec", command="/usr/bin/python3 -c 'x = bytearray(600 << 20); print(len(x))'")
     assert record["status"] == "failed", record
     failure = record["response"]
-    assert "MemoryError" in failure["error"] or failure["result"].get("signal") == "SIGKILL", record
+    assert "MemoryError" in failure["error"] or failure["result"]["exitCode"] == 137, record
     assert fleet.run(box, "echo still here") == "still here"
 
 
@@ -220,7 +219,7 @@ for pid in children:
 def test_a_full_disk_is_the_sandboxs_own(fleet, box):
     if os.geteuid() != 0:
         pytest.skip("images are mounted by root")
-    said = fleet.run(box, "head -c 300m /dev/zero > /work/big 2> /tmp/why; grep -o 'No space left' /tmp/why; rm /work/big; true")
+    said = fleet.run(box, "head -c 300m /dev/zero 2>&1 > /work/big; rm /work/big")
     assert "No space left" in said
     image = fleet.directory(box) / "disk.img"
     assert image.stat().st_size == 96 << 20
