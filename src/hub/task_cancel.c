@@ -83,10 +83,10 @@ CO int task_cancel_by(struct tasks *t, struct str agent, struct str id, struct s
         bool sure = task_known(task);
 
         task_cancel_here(task, REASON);
-        if (sure)
+        if (sure && !task->ending)
             return 0;
-        r = wait_gone(t, id, e);
-        if (r < 0)
+        r = wait_gone(t, id, e); /* who looks after our answer sees it */
+        if (r < 0 || sure)
             return r;
         r = task_await(t, agent, id, 0, &text, e);
         if (r >= 0)
