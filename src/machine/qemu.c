@@ -14,7 +14,7 @@
 #include "machine/shim.h"
 #include "machine/tool.h"
 
-#define BUTTON_EVERY_MS 5000
+#define BUTTON_EVERY_MS 2000
 #define FORCE_LEAST_MS  5000 /* of the time of a stop, kept for the hard way */
 #define QUIT_GRACE_MS   5000
 #define MEMORY_LEAST    128

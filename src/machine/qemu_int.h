@@ -60,6 +60,7 @@ CO int qemu_boot(const struct machine_job *job, const char *from, struct err *e)
  * none and it has none. */
 CO int qemu_write_seed(const struct machine_job *job, const struct qemu_image *image, struct err *e)
     MUST_CHECK;
+CO int qemu_reseed(const struct machine_job *job, struct err *e) MUST_CHECK; /* of its own image */
 /* A file of the machine's directory that is a JSON object. ERR_NOT_FOUND. */
 int qemu_note_read(const struct machine_job *job, const char *file, struct arena *a, json_t **ret,
                    struct err *e) MUST_CHECK;

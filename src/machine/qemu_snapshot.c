@@ -194,6 +194,9 @@ CO int qemu_restore(const struct machine_job *job, const char *name, struct err 
     if (shim_stop(job->host->loop, machine_path(job, &a, NULL), STOP_GRACE_MS, job->deadline_ms,
                   e) < 0)
         return -(int)e->code;
+    /* The agent in it has a token that is none any more: the seed is no part of snapshots. */
+    if (qemu_reseed(job, e) < 0)
+        return err_wrap(e, "restore '%s'", name);
     /* A QEMU that starts from a snapshot goes back to its disk too. */
     r = found.memory ? qemu_boot(job, name, e) : qemu_img(job, "-a", name, e);
     return r < 0 ? err_wrap(e, "restore '%s'", name) : 0;

@@ -207,21 +207,38 @@ static CO int launch(const struct machine_job *job, const struct qemu_plan *plan
     return qemu_note_write(job, "now.json", note, e);
 }
 
+/* The image that the machine was made of. */
+static int own_image(const struct machine_job *job, struct arena *a, struct qemu_image *ret,
+                     struct err *e)
+{
+    json_t *note;
+
+    if (qemu_note_read(job, "qemu.json", a, &note, e) < 0)
+        return err_wrap(e, "machine '%s'", job->spec->name);
+    if (!json_is_string(json_object_get(note, "image")))
+        return err_set(e, ERR_INTERNAL, "machine '%s': qemu.json names no image", job->spec->name);
+    return qemu_image_open(json_string_value(json_object_get(note, "image")), a, ret, e);
+}
+
+CO int qemu_reseed(const struct machine_job *job, struct err *e)
+{
+    AUTO(arena_done) struct arena a = { 0 };
+    struct qemu_image image;
+
+    if (own_image(job, &a, &image, e) < 0)
+        return -(int)e->code;
+    return qemu_write_seed(job, &image, e);
+}
+
 CO int qemu_boot(const struct machine_job *job, const char *from, struct err *e)
 {
     AUTO(arena_done) struct arena a = { 0 };
     struct machine_spec spec = *job->spec;
     struct qemu_plan plan = { .host = job->host, .spec = &spec, .type = "q35", .load = from };
-    json_t *note;
 
     plan.dir = machine_path(job, &a, NULL);
-    if (qemu_note_read(job, "qemu.json", &a, &note, e) < 0)
-        return err_wrap(e, "machine '%s'", spec.name);
-    if (!json_is_string(json_object_get(note, "image")))
-        return err_set(e, ERR_INTERNAL, "machine '%s': qemu.json names no image", spec.name);
-    if (qemu_image_open(json_string_value(json_object_get(note, "image")), &a, &plan.image, e) <
-            0 ||
-        qemu_write_seed(job, &plan.image, e) < 0 || qemu_link_hub(job, e) < 0)
+    if (own_image(job, &a, &plan.image, e) < 0 || qemu_write_seed(job, &plan.image, e) < 0 ||
+        qemu_link_hub(job, e) < 0)
         return -(int)e->code;
     if (from) {
         if (plan_like_snapshot(job, &plan, &spec, &a, e) < 0)

@@ -35,12 +35,11 @@ int seed_agent_config(const struct machine_spec *spec, const char *hub_url, cons
                       struct arena *a, struct str *ret, struct err *e)
 {
     AUTO(json_decref)
-    json_t *j =
-        json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:i, s:{s:i, s:i}}", "agentId", spec->agent_id,
-                  "token", spec->token, "hubUrl", hub_url, "type",
-                  spec->type ? spec->type : "generic", "capabilities", capabilities_of(spec), "env",
-                  env_of(spec, proxy), "keepAliveSeconds", KEEP_ALIVE_S, "reconnect", "maxAttempts",
-                  0, "maxDelay", RECONNECT_LAST_MS);
+    json_t *j = json_pack(
+        "{s:s, s:s, s:s, s:s, s:o, s:o, s:i, s:{s:i, s:i}}", "agentId", spec->agent_id, "token",
+        spec->token, "hubUrl", hub_url, "type", spec->type ? spec->type : "generic", "capabilities",
+        capabilities_of(spec), "env", env_of(spec, proxy), "keepAliveSeconds", KEEP_ALIVE_S,
+        "reconnect", "maxAttempts", 0, "maxDelay", RECONNECT_LAST_MS);
 
     if (!j)
         return err_set(e, ERR_INVALID, "the agent's configuration holds what is no text");
