@@ -90,6 +90,8 @@ class HubAgent:
                 if opcode == PING:
                     self._send((PONG, payload))
                 elif opcode == CLOSE:
+                    self._send((CLOSE, payload))
+                    self.sock.close()
                     break
                 elif opcode == TEXT:
                     self._take(json.loads(payload))
