@@ -35,7 +35,7 @@ class Closed(Exception):
 
 
 def handshake(address, path, method="GET", key=None, version="13", headers=(),
-              tls=None):
+              tls=None, receive=None):
     """An opening handshake on a raw socket: (status, sock, bytes behind the head, head)."""
     host, port = address
     key = base64.b64encode(os.urandom(16)).decode() if key is None else key
@@ -44,7 +44,11 @@ def handshake(address, path, method="GET", key=None, version="13", headers=(),
     lines += [f"Sec-WebSocket-Key: {key}"] if key else []
     lines += [f"Sec-WebSocket-Version: {version}"] if version else []
     request = "\r\n".join([*lines, *headers, "", ""]).encode()
-    sock = socket.create_connection((host, int(port)), timeout=DEADLINE)
+    sock = socket.socket()
+    sock.settimeout(DEADLINE)
+    if receive:  # before it connects, else the kernel may take tens of megabytes for us
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+    sock.connect((host, int(port)))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if tls:
         sock = tls.wrap_socket(sock, server_hostname=host)
@@ -245,9 +249,9 @@ class Hub:
     def handshake(self, path, ws=True, **options):
         return handshake(self.ws_address if ws else self.address, path, **options)
 
-    def peer(self, name, token):
+    def peer(self, name, token, **options):
         """An agent's socket whose frames a test makes itself."""
-        status, sock, rest, head = self.handshake(f"/agent/{name}/{token}")
+        status, sock, rest, head = self.handshake(f"/agent/{name}/{token}", **options)
         assert status == 101, head
         return wsraw.Peer(sock, "client", rest)
 

@@ -36,9 +36,9 @@ def talk(a, b):
         assert other.expect("log", match=lambda m, sent=sent: m["id"] == sent["id"]) == sent
 
 
-def evil(hub, name=None):
+def evil(hub, name=None, **options):
     name = name or unique("evil")
-    return hub.peer(name, hub.register(name)["token"])
+    return hub.peer(name, hub.register(name)["token"], **options)
 
 
 def envelope(name, to="host", kind="log", **more):
@@ -181,7 +181,7 @@ def test_who_sends_too_fast_is_read_more_slowly_and_nothing_is_lost(start):
 def test_who_does_not_read_stops_neither_the_hub_nor_other_talks(hub, pair):
     """A megabyte unread, then its senders wait for it; those who talk to others do not."""
     name = unique("deaf")
-    deaf = evil(hub, name)
+    deaf = evil(hub, name, receive=65536)
     sender = hub.agent()
     count = 400
     sent = threading.Thread(target=lambda: [
@@ -205,7 +205,7 @@ def test_who_never_reads_is_cut_off_and_the_rest_waits_for_it(start):
     hub = Hub(start("--hub.slow=500ms"))
     name = unique("deaf")
     token = hub.register(name)["token"]
-    deaf, sender = hub.peer(name, token), hub.agent()
+    deaf, sender = hub.peer(name, token, receive=65536), hub.agent()
     hub.online(name)
     for n in range(300):
         sender.send("log", {"n": n, "pad": "x" * 100000}, to=name)

@@ -389,7 +389,7 @@ def test_what_an_agent_did_not_get_over_a_broken_line_comes_again(hub):
     token = hub.register(away)["token"]
     sent = [a.send("log", {"n": n, "pad": "x" * 60000}, to=away) for n in range(300)]
     a.flushed()
-    peer = hub.peer(away, token)  # 18 MB are not taken by a socket that nobody reads
+    peer = hub.peer(away, token, receive=65536)  # 18 MB are not taken by a socket that nobody reads
     assert json.loads(peer.receive()[1])["payload"]["n"] == 0
     peer.sock.close()
     hub.online(away, False)
