@@ -219,8 +219,8 @@ for pid in children:
 
 
 def test_a_full_disk_is_the_sandboxs_own(fleet, box):
-    if os.geteuid() != 0:
-        pytest.skip("images are mounted by root")
+    if not (fleet.directory(box) / "disk.img").exists():
+        pytest.skip("images are mounted by root, where there are loop devices")
     said = fleet.run(box, "head -c 300m /dev/zero 2>&1 > /work/big; rm /work/big")
     assert "No space left" in said
     image = fleet.directory(box) / "disk.img"
