@@ -50,8 +50,10 @@ static int clear_body(struct store_tx *tx, void *arg, struct err *e)
 CO int dead_clear(struct hub *h, struct err *e)
 {
     int64_t gone = 0;
-    int r = store_do(h->conf.store, clear_body, &gone, e);
+    int r = link_store_drop_dead(h->links, e);
 
+    if (r == 0)
+        r = store_do(h->conf.store, clear_body, &gone, e);
     if (r >= 0)
         h->links->dead -= (size_t)gone < h->links->dead ? (size_t)gone : h->links->dead;
     return r < 0 ? r : 0;

@@ -59,6 +59,8 @@ struct links {
 
     struct store_item *first, **end; /* for the store's fiber */
     size_t items_bytes, n_dead_items;
+    bool writing;     /* the fiber has a batch on its way */
+    uint64_t n_batch; /* batches so far */
     struct fiber *writer;
     size_t dead; /* rows of hub_dead */
 };
@@ -89,6 +91,9 @@ extern const struct sql link_sql_trim; /* of hub_dead: ?1 stay */
 CO int link_store_start(struct links *l, struct err *e) MUST_CHECK;
 CO void link_store_stop(struct links *l);
 void link_store_free(struct links *l);
+/* Those dead letters that are not written yet are forgotten; what is being written is waited for.
+ */
+CO int link_store_drop_dead(struct links *l, struct err *e) MUST_CHECK;
 /* Keep a message for an agent that is away. False: dropped, and said so to the log. */
 bool link_hold(struct links *l, struct hub_agent *agent, struct str text);
 

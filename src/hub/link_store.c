@@ -264,12 +264,39 @@ static CO int write_some(struct links *l, struct batch *b, struct err *e)
     int r;
 
     take_batch(l, b);
+    l->writing = true;
     r = store_do(l->h->conf.store, batch_body, b, e);
+    l->writing = false;
+    l->n_batch++;
     if (r < 0)
         put_back(l, b);
     else
         finish_batch(l, b);
     return r < 0 ? r : 0;
+}
+
+CO int link_store_drop_dead(struct links *l, struct err *e)
+{
+    uint64_t batch = l->n_batch;
+    struct store_item **at = &l->first;
+    int r = 0;
+
+    while (*at) {
+        struct store_item *item = *at;
+
+        if (item->kind != ITEM_DEAD) {
+            at = &item->next;
+            continue;
+        }
+        *at = item->next;
+        l->n_dead_items--;
+        l->items_bytes -= item->n;
+        free(item);
+    }
+    l->end = at;
+    while (r == 0 && l->writing && l->n_batch == batch)
+        r = fiber_sleep(1, e);
+    return r;
 }
 
 static CO int write_all(void *arg, struct err *e)
