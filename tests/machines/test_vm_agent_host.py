@@ -197,7 +197,7 @@ def test_print_writes_nothing(tmp_path):
     ("vm-agent ''", {"create", "list", "exec", "profiles", "--version"}), ("vm-agent pro", {"profiles"}),
     ("vm-agent profiles ''", {"list", "show", "create", "delete"}),
     ("vm-agent create x --m", {"--memory"}), ("vm-agent hub install --l", {"--launchd"}),
-], ids=str)
+], ids=lambda value: value if isinstance(value, str) else None)
 def test_completion(words, offered):
     script = chelad.run("vm-agent", "completion", "bash").stdout
     cursor = f"COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _vm_agent; echo \"${{COMPREPLY[@]}}\""
