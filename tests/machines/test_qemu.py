@@ -138,10 +138,20 @@ def test_three_virtual_machines_run_at_once(fleet, guests):
 
 
 def test_a_task_of_every_type(fleet, guests):
-    name = NAMES[0]
+    """The types are shared out among the guests, which work at the same time."""
+    shares = dict(zip(NAMES, (files, git, commands)))
+    each(lambda name: shares[name](fleet, name))
+
+
+def commands(fleet, name):
     assert fleet.run(name, "echo $((6 * 7)) $WHO", env={"WHO": "me"}) == "42 me"
     assert fleet.result(name, "script", script="console.log(process.argv[2] + '!')", args=["hi there"],
                         timeout=60000)["stdout"] == "hi there!"
+    for type in ("build", "test", "deploy"):
+        assert fleet.result(name, type, command="echo did it", cwd="/work")["stdout"] == "did it"
+
+
+def files(fleet, name):
     blob = os.urandom(200_000)
     fleet.result(name, "file:write", filePath="/work/in/blob", encoding="base64",
                  content=base64.b64encode(blob).decode())
@@ -152,9 +162,6 @@ def test_a_task_of_every_type(fleet, guests):
     fleet.result(name, "file:delete", filePath="/work/in/blob")
     assert fleet.send(name, wait=30000, type="file:stat", filePath="/work/in/blob")["status"] == "failed"
     transfers(fleet, name)
-    git(fleet, name)
-    for type in ("build", "test", "deploy"):
-        assert fleet.result(name, type, command="echo did it", cwd="/work")["stdout"] == "did it"
 
 
 def transfers(fleet, name):
@@ -319,3 +326,30 @@ def test_kvm_is_used_only_where_a_probe_guest_has_run(start, images, tmp_path):
         assert works or verdict["why"]
     assert machine["accel"] == ("kvm" if works else "tcg")
     fleet.destroy("prober")
+
+
+def test_a_cloud_image_gets_a_disk_for_cloud_init_that_holds_no_token(start, tmp_path):
+    """The content of the disk; that a distribution's image boots with it is not tested here."""
+    if not shutil.which("qemu-system-x86_64") or not shutil.which("isoinfo"):
+        assert not os.environ.get("CHELA_CI"), "qemu-system-x86_64 or isoinfo is not installed"
+        pytest.skip("qemu-system-x86_64 or isoinfo is not installed")
+    (tmp_path / "some-cloud.raw").write_bytes(b"\0" * 4_194_304)
+    fleet = Fleet(start("--machine.accel=tcg", f"--machine.images={tmp_path}"))
+    fleet.create("cloudy", image="some-cloud")
+    seed = fleet.directory("cloudy") / "seed.iso"
+    eventually(seed.exists, 30)
+    assert seed.stat().st_mode & 0o777 == 0o600
+    token = json.loads((fleet.directory("cloudy") / "seed.raw").read_bytes().rstrip(b"\n"))["token"]
+    assert token.encode() not in seed.read_bytes()
+
+    def member(name):
+        return subprocess.run(["isoinfo", "-i", seed, "-x", f"/{name}"], capture_output=True, check=True).stdout
+    assert json.loads(member("meta-data"))["local-hostname"] == "cloudy"
+    head, body = member("user-data").split(b"\n", 1)
+    data = json.loads(body)
+    assert head == b"#cloud-config" and data["users"][0]["name"] == "vm-agent" and "sudo" not in data["users"][0]
+    unit = next(one["content"] for one in data["write_files"] if one["path"].endswith("vm-agent.service"))
+    assert "User=vm-agent" in unit and "NoNewPrivileges=yes" in unit
+    assert member("chela-agent") == (pathlib.Path(os.environ["CHELA_BIN"]) / "chela-agent-static").read_bytes()
+    fleet.destroy("cloudy")
+    assert not seed.exists()
