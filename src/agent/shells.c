@@ -42,8 +42,9 @@ struct shell {
     struct loop_io *tty, *process;
     struct loop_timer *timer; /* of a choked link, and of the grace of SHELL_HUNG */
     struct buf in;
-    bool paused; /* by the hub */
-    bool silent; /* the terminal has nothing more to say */
+    bool paused;  /* by the hub */
+    size_t taken; /* bytes written to the terminal that the hub has not been told of */
+    bool silent;  /* the terminal has nothing more to say */
     bool killed;
     int code;
     json_t *opened; /* the message, for the audit log */
@@ -92,6 +93,19 @@ static int say_data(struct shell *s, struct str bytes, struct err *e)
     m = message(s->id, "data");
     json_object_set_new(m, "data", json_stringn(text.p, text.n));
     return agent_say(s->owner->agent, "host", "shell", m, e);
+}
+
+/* The hub sends no more than INPUT_MAX that we have not said to be taken. */
+static void say_taken(struct shell *s)
+{
+    json_t *m = message(s->id, "taken");
+    struct err e;
+
+    json_object_set_new(m, "bytes", json_integer((json_int_t)s->taken));
+    s->taken = 0;
+    if (agent_say(s->owner->agent, "host", "shell", m, &e) < 0)
+        log_debug("the hub was not told that input was taken", "shell", LOG_STR(s->id), "error",
+                  LOG_ERR(&e));
 }
 
 static void audit(const struct shell *s, const char *event)
@@ -241,6 +255,9 @@ static void write_tty(struct shell *s)
             return;
         }
         buf_eat(&s->in, (size_t)n);
+        s->taken += (size_t)n;
+        if (s->taken >= CHUNK)
+            say_taken(s);
     }
 }
 

@@ -2,8 +2,9 @@
 /*
  * hub/fleet_shell.c — an operator's WebSocket beside a pseudo-terminal in an agent. Bytes travel as
  * binary frames here and as `shell` messages there. Nothing is kept but what is on its way: an
- * agent whose socket is full makes us read the operator no more, an operator who is slow makes us
- * tell the agent to read its terminal no more; who does not listen to that is cut off.
+ * agent whose socket is full, or whose program does not read, makes us read the operator no more,
+ * an operator who is slow makes us tell the agent to read its terminal no more; who does not listen
+ * to that is cut off.
  */
 #include <string.h>
 
@@ -23,6 +24,7 @@
 #define INPUT_MAX   (512 * KIB) /* of an operator, not passed on yet */
 #define SLOW        (512 * KIB) /* unsent to an operator: the agent is told to pause */
 #define QUEUE       (4 * MIB)   /* the operator is cut off */
+#define WINDOW      (160 * KIB) /* passed on and not taken: the agent keeps 256 KiB */
 #define RETRY_MS    20
 #define COMMAND_MAX 4096
 
@@ -34,8 +36,9 @@ struct shell {
     char agent[HUB_ID_MAX + 1];
     struct buf input;
     struct loop_timer *retry;
-    bool paused; /* the agent has been told to */
-    bool ended;  /* the agent's side: nothing more is told to it */
+    size_t passed; /* bytes that the agent has not said to have taken */
+    bool paused;   /* the agent has been told to */
+    bool ended;    /* the agent's side: nothing more is told to it */
 };
 
 static struct shell *find(struct fleet *f, struct str agent, struct str id)
@@ -101,7 +104,8 @@ static void pass_input(void *arg)
     struct links *links = s->f->h->links;
     struct err e;
 
-    while (s->input.n && !s->ended && link_room(links, str_of(s->agent)) >= ROOM) {
+    while (s->input.n && !s->ended && s->passed < WINDOW &&
+           link_room(links, str_of(s->agent)) >= ROOM) {
         struct str bytes = buf_str(&s->input);
 
         bytes.n = bytes.n < CHUNK ? bytes.n : CHUNK;
@@ -110,6 +114,7 @@ static void pass_input(void *arg)
             end(s, -1, "the agent has gone");
             return;
         }
+        s->passed += bytes.n;
         buf_eat(&s->input, bytes.n);
     }
     if (s->ended)
@@ -226,6 +231,11 @@ void fleet_shell_message(struct hub *h, struct str agent, const json_t *payload)
         return;
     if (str_eq(op, STR("data"))) {
         take_data(s, payload);
+    } else if (str_eq(op, STR("taken"))) {
+        json_int_t n = json_integer_value(json_object_get(payload, "bytes"));
+
+        s->passed -= n > 0 && (size_t)n < s->passed ? (size_t)n : n > 0 ? s->passed : 0;
+        pass_input(s);
     } else if (str_eq(op, STR("exit"))) {
         s->ended = true;
         end(s, json_integer_value(json_object_get(payload, "code")),
