@@ -45,6 +45,7 @@ struct shim {
     long long log_size;
     int64_t started_at;
     uint64_t kill_at; /* SIGKILL to all then; DEADLINE_NONE */
+    uint64_t look_at; /* at the memory, however busy its log and our callers keep us */
     double cpu_seconds;
     bool pids_due; /* the limit of processes is still to be set, from outside */
     struct client clients[CLIENTS_MAX];
@@ -384,8 +385,10 @@ static bool turn(struct shim *s, int *ret_status)
     if (s->kill_at <= now_ms())
         kill_all(s);
     limit_pids(s);
-    if (n == 0 && !s->child.limited && !s->pids_due)
+    if (now_ms() >= s->look_at && !s->child.limited && !s->pids_due) {
         watch_memory(s);
+        s->look_at = deadline_in(LOOK_MS);
+    }
     return false;
 }
 
@@ -471,6 +474,7 @@ static struct shim *shim_new(void)
     s->child = (struct shim_child){ .log = -1, .pidfd = -1, .cgroup = "" };
     s->listener = s->lock = s->log = s->signals = -1;
     s->kill_at = DEADLINE_NONE;
+    s->look_at = deadline_in(LOOK_MS);
     for (size_t i = 0; i < CLIENTS_MAX; i++)
         s->clients[i].fd = -1;
     return s;

@@ -13,6 +13,7 @@
 #include "base/str.h"
 #include "base/time.h"
 #include "in_fiber.h"
+#include "machine/shim_int.h"
 
 #define SOON 20000
 
@@ -226,6 +227,50 @@ CO_TEST(memory_is_bounded_for_one_process_and_for_all)
                  e) == 0);
     CO_CHECK(says(&r, "over the memory limit of 64"));
     return 0;
+}
+
+CO_TEST(who_prints_without_a_pause_does_not_hide_its_memory)
+{
+    AUTO(room_done) struct room r = { 0 };
+    const struct shim_spec one = { .memory_mib = 64 };
+
+    room_init(&r);
+    CO_CHECK(run(&r, &one,
+                 "(while sleep 0.02; do echo noise; done) & "
+                 "(head -c 48m /dev/zero; sleep 1000) | tail -c 48m > /dev/null & "
+                 "(head -c 40m /dev/zero; sleep 1000) | tail -c 40m > /dev/null & wait",
+                 e) == 0);
+    CO_CHECK(says(&r, "over the memory limit of 64"));
+    return 0;
+}
+
+/* More children than a page of their numbers holds: none is missed, no number is cut in two. */
+TEST(all_of_a_thousand_children_are_seen)
+{
+    struct shim_use use;
+    int fds[2];
+    pid_t top;
+    char byte;
+
+    CHECK(pipe(fds) == 0);
+    top = fork();
+    if (top == 0) {
+        setpgid(0, 0);
+        for (int i = 0; i < 1000; i++)
+            if (fork() == 0) {
+                pause();
+                _exit(0);
+            }
+        (void)!write(fds[1], "x", 1);
+        pause();
+        _exit(0);
+    }
+    CHECK(top > 0 && read(fds[0], &byte, 1) == 1);
+    shim_tree_look(top, &use);
+    CHECK(kill(-top, SIGKILL) == 0 && waitpid(top, NULL, 0) == top);
+    close(fds[0]);
+    close(fds[1]);
+    CHECK(use.n == 1001);
 }
 
 CO_TEST(the_log_is_rotated)

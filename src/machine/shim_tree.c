@@ -18,6 +18,8 @@
 #include "machine/shim_int.h"
 
 #define KILL_ROUNDS 200 /* of 10 ms */
+/* Of a list of children. Who has more of them than fit is looked at without the rest. */
+#define LIST_MAX ((size_t)SHIM_TREE_MAX * 12)
 
 struct tree {
     pid_t pids[SHIM_TREE_MAX];
@@ -37,13 +39,14 @@ static bool slurp(const char *path, char *out, size_t size)
     return fd >= 0 && got >= 0;
 }
 
+/* A number that no blank follows was cut off in its middle: it is another process's, not ours. */
 static void add_list(struct tree *t, const char *list, unsigned depth)
 {
     while (t->n < SHIM_TREE_MAX) {
         char *end;
         long pid = strtol(list, &end, 10);
 
-        if (end == list)
+        if (end == list || *end != ' ')
             return;
         t->pids[t->n] = (pid_t)pid;
         t->depth[t->n++] = (unsigned char)(depth < 255 ? depth : 255);
@@ -54,8 +57,9 @@ static void add_list(struct tree *t, const char *list, unsigned depth)
 /* A child hangs on the thread that made it. */
 static void add_children(struct tree *t, pid_t pid, unsigned depth)
 {
-    char path[128], text[4096];
+    AUTO(free) char *text = xmalloc(LIST_MAX);
     struct dirent *entry;
+    char path[128];
     DIR *tasks;
 
     fmt_z(path, sizeof(path), "/proc/%d/task", (int)pid);
@@ -64,7 +68,7 @@ static void add_children(struct tree *t, pid_t pid, unsigned depth)
         if (entry->d_name[0] == '.' || strlen(entry->d_name) > 20)
             continue;
         fmt_z(path, sizeof(path), "/proc/%d/task/%.20s/children", (int)pid, entry->d_name);
-        if (slurp(path, text, sizeof(text)))
+        if (slurp(path, text, LIST_MAX))
             add_list(t, text, depth);
     }
     if (tasks)
