@@ -9,6 +9,7 @@ import os
 import pathlib
 import shutil
 import signal
+import time
 import urllib.parse
 
 import chelad
@@ -430,6 +431,7 @@ class Shell:
         sock.settimeout(DEADLINE)
         self.peer = wsraw.Peer(sock, "client", rest)
         self.output, self.exit = b"", None
+        self.deadline = time.monotonic() + 2 * DEADLINE
 
     def type(self, data):
         self.peer.send((wsraw.BINARY, data))
@@ -438,7 +440,8 @@ class Shell:
         self.peer.send((wsraw.TEXT, json.dumps({"resize": {"cols": cols, "rows": rows}}).encode()))
 
     def take(self):
-        """One frame; False at the end."""
+        """One frame; False at the end. Pings keep a stalled socket awake, so there is a deadline on the whole."""
+        assert time.monotonic() < self.deadline, f"stalled after {len(self.output)} bytes: {self.output[-100:]!r}"
         opcode, data = self.peer.receive()
         if opcode == wsraw.BINARY:
             self.output += data
