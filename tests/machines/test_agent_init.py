@@ -35,7 +35,7 @@ def test_pid_1_reaps_restarts_the_agent_and_ends_in_order(place):
     config.write_text(json.dumps({"agentId": "guest-7", "token": "t", "hubUrl": hub.url, "stateDir": str(place / "state"),
                                   "reconnect": {"maxAttempts": 0, "initialDelay": 50, "maxDelay": 100}}))
     log = open(place / "log", "wb")
-    process = subprocess.Popen(["unshare", "--fork", "--pid", "--mount", "--net", "--uts", "--kill-child", PROGRAM, "init"],
+    process = subprocess.Popen(["unshare", "--fork", "--pid", "--mount", "--net", "--uts", "--kill-child", "--mount-proc", PROGRAM, "init"],
                                env={"AGENT_CONFIG": str(config), "PATH": os.environ["PATH"]}, stderr=log)
     try:
         c = hub.connection()
