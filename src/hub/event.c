@@ -108,11 +108,11 @@ void event(struct hub *h, const char *type, json_t *body)
 
     if (!event_wanted(h) || v->stop)
         return;
-    json_object_set_new(body, "type", json_string(type));
-    json_object_set_new(body, "seq", json_integer(v->next));
-    json_object_set_new(body, "timestamp", json_integer(hub_now()));
+    json_object_set_new(owned, "type", json_string(type));
+    json_object_set_new(owned, "seq", json_integer(v->next));
+    json_object_set_new(owned, "timestamp", json_integer(hub_now()));
     buf_init(&b, EVENT_MAX);
-    if (json_write(body, &b, &e) < 0) { /* too large: that it happened is told */
+    if (json_write(owned, &b, &e) < 0) { /* too large: that it happened is told */
         buf_clear(&b);
         if (buf_printf(&b, &e, "{\"type\":\"%s\",\"seq\":%lld,\"timestamp\":%lld,\"cut\":true}",
                        type, (long long)v->next, (long long)hub_now()) < 0)
