@@ -82,6 +82,7 @@ static CO int create(const struct machine_job *job, struct err *e)
     if (make_dir(job->host->dir, 0700, e) < 0 ||
         make_dir(machine_path(job, &a, NULL), 0700, e) < 0 ||
         make_dir(machine_path(job, &a, "run"), 0711, e) < 0 ||
+        make_dir(machine_path(job, &a, "qmp"), 0700, e) < 0 ||
         qemu_note_write(job, "qemu.json", json_pack("{s:s}", "image", image.path), e) < 0)
         return -(int)e->code;
     if (qemu_write_seed(job, &image, e) < 0)
@@ -112,7 +113,7 @@ static CO void say(const struct machine_job *job, const char *command, uint64_t 
     AUTO(qmp_close) struct qmp *q = NULL;
     struct err ignored;
 
-    if (qmp_open(machine_path(job, &a, "qmp.sock"), deadline_ms, &q, &ignored) == 0)
+    if (qmp_open(machine_path(job, &a, QEMU_MONITOR), deadline_ms, &q, &ignored) == 0)
         (void)qmp_call(q, command, NULL, &a, deadline_ms, NULL, &ignored);
 }
 

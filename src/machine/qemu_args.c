@@ -8,7 +8,9 @@
  *   QEMU      runs in bubblewrap with its files, the image and nothing else of the file system, no
  *             network and no capability; and under its own seccomp filter. (That filter cannot say
  *             elevateprivileges=deny: it would stop the relays too, as they begin with setsid();
- *             bubblewrap's no_new_privs does what is lost.)
+ *             bubblewrap's no_new_privs does what is lost.) Of the machine's directory it can write
+ *             the disk and qmp/, and does not see what chelad itself goes by. What it wrote into
+ *             the disk's header may name any file: qemu-img reads it in the same jail.
  */
 #include <string.h>
 #include <sys/stat.h>
@@ -134,7 +136,7 @@ static void add_machine(struct words *w, const struct qemu_plan *p)
     add2(w, "-chardev", "stdio,id=console,signal=off");
     add2(w, "-serial", "chardev:console");
     add2(w, "-qmp",
-         arena_printf(w->a, "unix:%s/qmp.sock,server=on,wait=off", commas(w->a, p->dir)));
+         arena_printf(w->a, "unix:%s/" QEMU_MONITOR ",server=on,wait=off", commas(w->a, p->dir)));
     add2(w, "-object", "rng-random,id=rng0,filename=/dev/urandom");
     add2(w, "-device", "virtio-rng-pci,rng=rng0");
     add2(w, "-device", "vmgenid,guid=auto");
@@ -169,6 +171,12 @@ static void add_system(struct words *w)
     }
 }
 
+static void bind(struct words *w, const char *how, const char *path)
+{
+    add(w, how);
+    add2(w, path, path);
+}
+
 static void add_jail(struct words *w, const struct machine_host *host)
 {
     add(w, host->bwrap);
@@ -184,10 +192,39 @@ static void add_jail(struct words *w, const struct machine_host *host)
     add2(w, "--tmpfs", "/tmp");
 }
 
-static void bind(struct words *w, const char *how, const char *path)
+static void add_own_jail(struct words *w, const struct qemu_plan *p)
 {
-    add(w, how);
-    add2(w, path, path);
+    add_jail(w, p->host);
+    if (p->kvm)
+        bind(w, "--dev-bind", "/dev/kvm");
+    bind(w, "--ro-bind", p->image.path);
+    bind(w, "--ro-bind", p->host->program);
+    if (strchr(p->host->qemu, '/'))
+        bind(w, "--ro-bind", p->host->qemu);
+    bind(w, "--ro-bind", p->agent);
+    bind(w, "--bind", arena_printf(w->a, "%s/disk.qcow2", p->dir));
+    bind(w, "--bind", arena_printf(w->a, "%s/qmp", p->dir));
+    bind(w, "--ro-bind", arena_printf(w->a, "%s/run", p->dir));
+    bind(w, "--ro-bind", arena_printf(w->a, "%s/seed.raw", p->dir));
+    if (!p->image.direct)
+        bind(w, "--ro-bind", arena_printf(w->a, "%s/seed.iso", p->dir));
+    add2(w, "--chdir", "/");
+    add(w, "--");
+}
+
+const char **qemu_img_argv(const struct machine_host *host, const char *image, const char *disk,
+                           const char *const *words, struct arena *a)
+{
+    struct words w = { .a = a };
+
+    add_jail(&w, host);
+    bind(&w, "--ro-bind", image);
+    bind(&w, "--bind", disk);
+    add2(&w, "--chdir", "/");
+    add(&w, "--");
+    for (; *words; words++)
+        add(&w, *words);
+    return w.p;
 }
 
 const char **qemu_jail_test_argv(const struct machine_host *host, struct arena *a)
@@ -203,19 +240,8 @@ const char **qemu_argv(const struct qemu_plan *p, struct arena *a)
 {
     struct words w = { .a = a };
 
-    if (p->jail) {
-        add_jail(&w, p->host);
-        if (p->kvm)
-            bind(&w, "--dev-bind", "/dev/kvm");
-        bind(&w, "--ro-bind", p->image.path);
-        bind(&w, "--ro-bind", p->host->program);
-        if (strchr(p->host->qemu, '/'))
-            bind(&w, "--ro-bind", p->host->qemu);
-        bind(&w, "--ro-bind", p->agent);
-        bind(&w, "--bind", p->dir);
-        add2(&w, "--chdir", p->dir);
-        add(&w, "--");
-    }
+    if (p->jail)
+        add_own_jail(&w, p);
     add(&w, p->host->qemu);
     add_machine(&w, p);
     add_disk(&w, p);

@@ -8,7 +8,8 @@
  *   seed.iso      for images with cloud-init: user-data and the agent's program (no secret)
  *   now.json      what the running QEMU was started with: accelerator, type of machine
  *   snap-X.json   the same of snapshot X, where it holds the memory too
- *   qmp.sock      QEMU's monitor
+ *   qmp/          sock, QEMU's monitor; QEMU's own to write, as the disk is: no link made in it is
+ *                 followed
  *   run/          hub.sock and egress.sock: the ways out
  */
 #pragma once
@@ -47,6 +48,10 @@ struct qemu_plan {
 };
 const char **qemu_argv(const struct qemu_plan *p, struct arena *a);
 const char **qemu_jail_test_argv(const struct machine_host *host, struct arena *a);
+/* `qemu-img …` (words, ended by NULL) in a jail that has the disk and the image under it alone. */
+const char **qemu_img_argv(const struct machine_host *host, const char *image, const char *disk,
+                           const char *const *words, struct arena *a);
+#define QEMU_MONITOR   "qmp/sock"
 #define QEMU_DISK_NODE "disk0"
 #define QEMU_TAG       "chela-" /* before a snapshot's name inside the image */
 #define QEMU_HUB       "10.0.2.100:9090"
@@ -67,6 +72,11 @@ int qemu_note_read(const struct machine_job *job, const char *file, struct arena
 /* Takes note. Whole or not at all; 0600. */
 int qemu_note_write(const struct machine_job *job, const char *file, json_t *note, struct err *e)
     MUST_CHECK;
+/* The image that the machine was made of. */
+int qemu_own_image(const struct machine_job *job, struct arena *a, struct qemu_image *ret,
+                   struct err *e) MUST_CHECK;
+/* Does bubblewrap work here? If not, a warning says so. */
+CO bool qemu_jail_works(const struct machine_host *host);
 /* The agents' port inside the machine's run/, whatever inode it has now. */
 int qemu_link_hub(const struct machine_job *job, struct err *e) MUST_CHECK;
 

@@ -66,18 +66,38 @@ int qemu_snapshots_parse(struct str text, struct arena *a, struct machine_snapsh
     return 0;
 }
 
+/* Run it to its end, in a jail where there is one. */
+static CO int run_img(const struct machine_job *job, const char *const *words, struct buf *out,
+                      struct err *e)
+{
+    AUTO(arena_done) struct arena a = { 0 };
+    const char *disk = machine_path(job, &a, "disk.qcow2");
+    struct tool tool = { .argv = words, .deadline_ms = job->deadline_ms };
+    struct qemu_image image;
+
+    if (qemu_own_image(job, &a, &image, e) < 0)
+        return -(int)e->code;
+    if (qemu_jail_works(job->host))
+        tool.argv = qemu_img_argv(job->host, image.path, disk, words, &a);
+    return tool_must(&tool, out, e);
+}
+
 CO int qemu_snapshots(const struct machine_job *job, struct arena *a, struct machine_snapshot **ret,
                       size_t *ret_n, struct err *e)
 {
     /* -U: a QEMU that runs holds the lock of the image */
-    const char *const argv[] = {
-        "qemu-img", "info", "-U", "--output=json", machine_path(job, a, "disk.qcow2"), NULL
-    };
-    const struct tool tool = { .argv = argv, .deadline_ms = job->deadline_ms };
+    const char *const argv[] = { "qemu-img",
+                                 "info",
+                                 "-U",
+                                 "-f",
+                                 "qcow2",
+                                 "--output=json",
+                                 machine_path(job, a, "disk.qcow2"),
+                                 NULL };
     AUTO(buf_done) struct buf out = { 0 };
 
     buf_init(&out, TOOL_OUTPUT_MAX);
-    if (tool_must(&tool, &out, e) < 0)
+    if (run_img(job, argv, &out, e) < 0)
         return -(int)e->code;
     return qemu_snapshots_parse(buf_str(&out), a, ret, ret_n, e);
 }
@@ -109,9 +129,8 @@ static CO int qemu_img(const struct machine_job *job, const char *flag, const ch
                                  arena_printf(&a, QEMU_TAG "%s", name),
                                  machine_path(job, &a, "disk.qcow2"),
                                  NULL };
-    const struct tool tool = { .argv = argv, .deadline_ms = job->deadline_ms };
 
-    return tool_must(&tool, NULL, e);
+    return run_img(job, argv, NULL, e);
 }
 
 static CO int running(const struct machine_job *job, bool *ret, struct err *e)
@@ -133,7 +152,7 @@ static CO int live_job(const struct machine_job *job, const char *command, const
     AUTO(qmp_close) struct qmp *q = NULL;
     json_t *args;
 
-    if (qmp_open(machine_path(job, &a, "qmp.sock"), job->deadline_ms, &q, e) < 0)
+    if (qmp_open(machine_path(job, &a, QEMU_MONITOR), job->deadline_ms, &q, e) < 0)
         return -(int)e->code;
     args = json_pack("{s:s, s:[s]}", "tag", arena_printf(&a, QEMU_TAG "%s", name), "devices",
                      QEMU_DISK_NODE);

@@ -109,7 +109,7 @@ static CO int choose_accel(const struct machine_job *job, bool *ret, struct err 
     return 0;
 }
 
-static CO bool jail_works(const struct machine_host *host)
+CO bool qemu_jail_works(const struct machine_host *host)
 {
     AUTO(arena_done) struct arena a = { 0 };
     const struct tool tool = { .argv = qemu_jail_test_argv(host, &a),
@@ -157,7 +157,7 @@ static CO int say_ended(const struct machine_job *job, const char *dir, struct e
 static CO int meet(const struct machine_job *job, const char *dir, struct arena *a,
                    const char **ret_type, struct err *e)
 {
-    const char *socket = arena_printf(a, "%s/qmp.sock", dir);
+    const char *socket = arena_printf(a, "%s/" QEMU_MONITOR, dir);
     AUTO(qmp_close) struct qmp *q = NULL;
     struct shim_state state;
     const json_t *type;
@@ -195,7 +195,7 @@ static CO int launch(const struct machine_job *job, const struct qemu_plan *plan
     const char *type;
     json_t *note;
 
-    unlink(arena_printf(a, "%s/qmp.sock", plan->dir));
+    unlink(arena_printf(a, "%s/" QEMU_MONITOR, plan->dir));
     if (job->progress)
         job->progress(plan->load ? "going on from the snapshot" : "booting", job->arg);
     if (shim_start(job->host->loop, job->host->program, &shim, job->deadline_ms, e) < 0 ||
@@ -207,9 +207,8 @@ static CO int launch(const struct machine_job *job, const struct qemu_plan *plan
     return qemu_note_write(job, "now.json", note, e);
 }
 
-/* The image that the machine was made of. */
-static int own_image(const struct machine_job *job, struct arena *a, struct qemu_image *ret,
-                     struct err *e)
+int qemu_own_image(const struct machine_job *job, struct arena *a, struct qemu_image *ret,
+                   struct err *e)
 {
     json_t *note;
 
@@ -225,7 +224,7 @@ CO int qemu_reseed(const struct machine_job *job, struct err *e)
     AUTO(arena_done) struct arena a = { 0 };
     struct qemu_image image;
 
-    if (own_image(job, &a, &image, e) < 0)
+    if (qemu_own_image(job, &a, &image, e) < 0)
         return -(int)e->code;
     return qemu_write_seed(job, &image, e);
 }
@@ -237,7 +236,7 @@ CO int qemu_boot(const struct machine_job *job, const char *from, struct err *e)
     struct qemu_plan plan = { .host = job->host, .spec = &spec, .type = "q35", .load = from };
 
     plan.dir = machine_path(job, &a, NULL);
-    if (own_image(job, &a, &plan.image, e) < 0 || qemu_write_seed(job, &plan.image, e) < 0 ||
+    if (qemu_own_image(job, &a, &plan.image, e) < 0 || qemu_write_seed(job, &plan.image, e) < 0 ||
         qemu_link_hub(job, e) < 0)
         return -(int)e->code;
     if (from) {
@@ -252,6 +251,6 @@ CO int qemu_boot(const struct machine_job *job, const char *from, struct err *e)
                        "%s: %s; a virtual machine needs an agent without libraries "
                        "(tools/static_agent)",
                        plan.agent, strerror(errno));
-    plan.jail = jail_works(job->host);
+    plan.jail = qemu_jail_works(job->host);
     return launch(job, &plan, &a, e);
 }

@@ -87,7 +87,7 @@ TEST(words_of_paths_stay_words)
     arena_done(&a);
 }
 
-TEST(a_jail_shows_the_machine_and_its_image_alone)
+TEST(a_jail_shows_the_machines_disks_and_its_image_alone)
 {
     const struct machine_spec spec = { .name = "a", .memory_mib = 512 };
     struct qemu_plan plan = plan_of(&spec);
@@ -99,7 +99,12 @@ TEST(a_jail_shows_the_machine_and_its_image_alone)
     line = joined(qemu_argv(&plan, &a), &a);
     CHECK(strncmp(line, "bwrap\n--unshare-all\n", 20) == 0);
     CHECK(strstr(line, "--ro-bind\n/img\n/img\n") != NULL);
-    CHECK(strstr(line, "--bind\n/state/machines/a\n/state/machines/a\n") != NULL);
+    CHECK(strstr(line, "bind\n/state/machines/a\n") == NULL);
+    CHECK(strstr(line, "\n--bind\n/state/machines/a/disk.qcow2\n") != NULL);
+    CHECK(strstr(line, "\n--bind\n/state/machines/a/qmp\n") != NULL);
+    CHECK(strstr(line, "\n--ro-bind\n/state/machines/a/run\n") != NULL);
+    CHECK(strstr(line, "\n--ro-bind\n/state/machines/a/seed.raw\n") != NULL);
+    CHECK(strstr(line, "seed.iso") == NULL);
     CHECK(strstr(line, "--dev-bind\n/dev/kvm\n") != NULL);
     CHECK(strstr(line, "--cap-drop\nALL\n") != NULL);
     CHECK(strstr(line, "-loadvm\nchela-before\n") != NULL);

@@ -2,13 +2,14 @@
 /* machine/qmp.c — see qmp.h. */
 #include "machine/qmp.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-#include "net/stream.h"
 
 #define QMP_DEPTH      64
 #define JOB_POLL_MS    50
@@ -113,16 +114,21 @@ CO int qmp_call(struct qmp *q, const char *command, json_t *args, struct arena *
     return 0;
 }
 
+/* The directory is QEMU's to write: a link that lies there is not followed. */
 static int connect_to(const char *path, int *ret, struct err *e)
 {
     AUTO(close_fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    AUTO(close_fd) int dir = -1;
-    struct sockaddr_un addr;
+    AUTO(close_fd) int at = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    struct sockaddr_un addr = { .sun_family = AF_UNIX };
+    struct stat st;
 
     if (fd < 0)
         return err_sys(e, "socket");
-    if (unix_addr_of(path, &addr, &dir, e) < 0)
-        return -(int)e->code;
+    if (at < 0)
+        return err_set(e, ERR_UNAVAILABLE, "QEMU's monitor is not there: %s", strerror(errno));
+    if (fstat(at, &st) < 0 || !S_ISSOCK(st.st_mode))
+        return err_set(e, ERR_INTERNAL, "QEMU's monitor is no socket");
+    snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d", at);
     if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
         return err_set(e, ERR_UNAVAILABLE, "QEMU's monitor does not answer: %s", strerror(errno));
     *ret = take_fd(&fd);

@@ -288,6 +288,66 @@ def test_the_token_is_in_no_command_line_and_in_no_file_that_others_may_read(fle
     assert fleet.directory(name).stat().st_mode & 0o077 == 0
 
 
+def qemu_of(directory):
+    """The process directory of the QEMU of the machine that lies there."""
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if (entry / "comm").read_text().startswith("qemu-system") and str(directory) in (entry / "cmdline").read_text():
+                return entry
+        except OSError:
+            continue
+    raise AssertionError(f"no QEMU runs of {directory}")
+
+
+def test_qemu_can_change_its_disk_and_nothing_that_the_daemon_goes_by(fleet, guests):
+    """Of the mounts of a QEMU that runs: what is there of the machine's directory, and what of it can be written."""
+    if not shutil.which("bwrap"):
+        assert not os.environ.get("CHELA_CI"), "bubblewrap is not installed"
+        pytest.skip("bubblewrap is not installed")
+    directory = fleet.directory(NAMES[0])
+    qemu = qemu_of(directory)
+    seen = {path.name for path in (qemu / "root" / directory.relative_to("/")).iterdir()}
+    assert seen == {"disk.qcow2", "qmp", "run", "seed.raw"}
+    mounts = [line.split()[4:6] for line in (qemu / "mountinfo").read_text().splitlines()]
+    mine = {pathlib.Path(where).name: options.split(",")[0] for where, options in mounts if where.startswith(f"{directory}/")}
+    assert mine == {"disk.qcow2": "rw", "qmp": "rw", "run": "ro", "seed.raw": "ro"}
+    assert (directory / "qemu.json").exists() and (directory / "shim.sock").exists()
+
+
+def test_a_disk_that_names_a_file_of_the_host_gets_it_from_nobody(start, images, tmp_path):
+    """As a QEMU that was taken over could leave it: neither qemu-img nor the next QEMU opens what the header names."""
+    if not shutil.which("bwrap"):
+        assert not os.environ.get("CHELA_CI"), "bubblewrap is not installed"
+        pytest.skip("bubblewrap is not installed")
+    fleet = Fleet(start("--machine.accel=tcg", f"--machine.images={images}"))
+    fleet.create("taken")
+    fleet.settled("taken", "running")
+    fleet.do("taken", "stop", "stopped", force=True)
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret" * 100_000)
+    disk = fleet.directory("taken") / "disk.qcow2"
+    subprocess.run(["qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "raw", "-b", secret, disk], check=True)
+    subprocess.run(["qemu-img", "snapshot", "-c", "outside", disk], check=True)  # whom nobody holds finds it
+    fleet.http.post("/machines/taken/snapshots", json={"name": "never"})
+    reason = eventually(lambda: fleet.http.get("/machines/taken").json()["machine"]["reason"], 60)
+    assert "secret" in reason and "No such file" in reason, reason
+    assert fleet.snapshots("taken") == {}
+    fleet.http.post("/machines/taken/start", json={})
+    eventually(lambda: fleet.http.get("/machines/taken").json()["machine"]["state"] == "failed", 60)
+    assert "No such file" in fleet.logs("taken"), fleet.logs("taken")
+    fleet.destroy("taken")
+    # the monitor's place is QEMU's: a link there is not followed, whatever it leads to
+    fleet.create("linked")
+    fleet.settled("linked", "running")
+    monitor = fleet.directory("linked") / "qmp" / "sock"
+    monitor.rename(monitor.with_name("away"))
+    monitor.symlink_to(monitor.with_name("away"))
+    fleet.http.post("/machines/linked/snapshots", json={"name": "never"})
+    reason = eventually(lambda: fleet.http.get("/machines/linked").json()["machine"]["reason"], 60)
+    assert "is no socket" in reason, reason
+    fleet.destroy("linked")
+
+
 def test_a_daemon_that_is_killed_finds_its_machines_again(start, images):
     daemon = start("--machine.accel=tcg", f"--machine.images={images}")
     fleet = Fleet(daemon)
