@@ -39,6 +39,8 @@ struct hub_agent { /* borrowed from hub_agents_find(): valid until the next wait
     /* of link.c: */
     struct link *link;       /* its socket; NULL: none */
     unsigned waiting, going; /* messages for it in the store, and on their way there */
+    /* Their bytes; of those on their way less what will make room for them. */
+    int64_t waiting_bytes, going_bytes;
 };
 
 int hub_agents_new(struct hub *h, struct hub_agents **ret, struct err *e) MUST_CHECK;

@@ -10,7 +10,9 @@
 #include "base/log.h"
 #include "hub/audit_int.h"
 
-#define QUEUE_MAX (16 * MIB)
+#define QUEUE_MAX   (16 * MIB)
+#define REFUSED_MAX 5 /* lines about strangers in REFUSED_MS, who could else fill the log */
+#define REFUSED_MS  5000
 
 struct waiter { /* on the stack of a fiber that waits */
     struct waiter *next;
@@ -24,7 +26,9 @@ struct audit {
     pthread_t thread;
     bool started;
     struct waiter *waiting; /* the loop's thread alone */
-    uint64_t added;         /* the same */
+    uint64_t added;         /* the same, also of what follows */
+    struct loop_timer *refused_timer;
+    unsigned long long refused; /* since it was set */
 
     pthread_mutex_t lock; /* what follows */
     pthread_cond_t more;
@@ -110,6 +114,29 @@ struct hub *audit_hub(struct audit *a)
     return a->h;
 }
 
+/* The while is over: say how many more there were. */
+static void refused_over(void *arg)
+{
+    struct audit *a = arg;
+    unsigned long long n = a->refused;
+
+    a->refused = 0;
+    if (n > REFUSED_MAX)
+        audit(a->h, &(struct audit_line){
+                        .event = "auth.failed", .reason = "WebSocket", .count = n - REFUSED_MAX });
+}
+
+void audit_refused(struct hub *h, struct str agent, const char *peer)
+{
+    struct audit *a = h->audit;
+
+    if (a->refused++ == 0)
+        loop_timer_set(a->refused_timer, now_ms() + REFUSED_MS);
+    if (a->refused <= REFUSED_MAX)
+        audit(h, &(struct audit_line){
+                     .event = "auth.failed", .agent = agent, .peer = peer, .reason = "WebSocket" });
+}
+
 int audit_new(struct hub *h, struct audit **ret, struct err *e)
 {
     struct audit *a = xcalloc(1, sizeof(*a));
@@ -120,6 +147,7 @@ int audit_new(struct hub *h, struct audit **ret, struct err *e)
     pthread_mutex_init(&a->lock, NULL);
     pthread_cond_init(&a->more, NULL);
     buf_init(&a->queue, QUEUE_MAX);
+    a->refused_timer = loop_timer_new(h->conf.loop, refused_over, a);
     *ret = a;
     return 0;
 }
@@ -144,6 +172,7 @@ void audit_free(struct audit *a)
 {
     if (!a)
         return;
+    loop_timer_free(a->refused_timer);
     audit_file_close(&a->file);
     buf_done(&a->queue);
     pthread_cond_destroy(&a->more);
@@ -209,6 +238,8 @@ CO void audit_stop(struct audit *a)
 {
     if (!a->started)
         return;
+    loop_timer_stop(a->refused_timer);
+    refused_over(a);
     wait_written(a, false);
     pthread_mutex_lock(&a->lock);
     a->stop = true;

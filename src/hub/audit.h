@@ -26,6 +26,7 @@ struct audit_line {    /* what is NULL or 0 is left out */
                                values of env never */
     const json_t *response; /* of a task's end: exitCode, signal, success, duration */
     const char *reason;
+    unsigned long long count; /* of more than one that this line stands for */
 };
 
 int audit_new(struct hub *h, struct audit **ret, struct err *e) MUST_CHECK;
@@ -37,6 +38,9 @@ void audit_free(struct audit *a);
 
 /* Add a line; copies. Never waits: what cannot be taken is counted and said in the next line. */
 void audit(struct hub *h, const struct audit_line *line);
+
+/* Somebody was refused ("auth.failed"): few lines of them in a while, a count of the rest. */
+void audit_refused(struct hub *h, struct str agent, const char *peer);
 
 /* Wait until all that was added has been written to the file (not fsynced). */
 CO void audit_flush(struct hub *h);

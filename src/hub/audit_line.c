@@ -131,5 +131,7 @@ int audit_line_write(const struct audit_line *line, struct buf *b, struct err *e
         r = add_response(b, line->response, e);
     if (r == 0)
         r = add_text(b, "reason", str_of(line->reason), SHORT_MAX, e);
+    if (r == 0 && line->count)
+        r = buf_printf(b, e, ",\"count\":%llu", line->count);
     return r < 0 ? r : buf_add_z(b, "\n", e);
 }

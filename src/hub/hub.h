@@ -36,6 +36,7 @@ struct hub_settings { /* [hub] and [machine] of the settings file */
     long long body_max;         /* bytes of a task */
     long long rate;             /* messages per second of one agent, on average; 0: no bound */
     long long queue_max;        /* waiting messages, and waiting tasks, of one agent */
+    long long queue_bytes;      /* of waiting messages of one agent */
     char *queue_full;           /* drop-oldest or refuse */
     long long queue_max_age_ms; /* 0: none */
     long long dead_max;         /* dead letters kept */

@@ -50,7 +50,7 @@ void link_observe(struct links *l, struct str frame);
 CO int dead_add(struct hub *h, struct str message, const char *error, struct err *e) MUST_CHECK;
 void dead_later(struct hub *h, struct str message, const char *error);
 CO int dead_list(struct hub *h, json_t **ret, struct err *e)
-    MUST_CHECK; /* an array, oldest first */
+    MUST_CHECK; /* an array, oldest first; the newest 4 MiB */
 CO int dead_clear(struct hub *h, struct err *e) MUST_CHECK;
 size_t dead_count(const struct hub *h);
 

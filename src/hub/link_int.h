@@ -23,6 +23,7 @@ enum {
     LINK_HISTORY = 1000,
     LINK_STORE_MAX = 32 * 1024 * 1024, /* bytes on their way to the store; more is dropped */
     LINK_DEAD_MAX = 64 * 1024,         /* bytes of a dead letter; longer ones are cut */
+    LINK_DEAD_SHOWN = 4 * 1024 * 1024, /* bytes of dead letters in one answer, the newest */
 };
 
 struct link {
@@ -86,6 +87,11 @@ void link_remember(struct links *l); /* one more of the history */
 void link_message(struct ws *ws, enum ws_kind kind, struct str data, void *arg);
 void link_unthrottle(void *arg); /* of the timer */
 
+/* What of a waiting message goes to hub_dead: one that was longer is no JSON then, but a text. A
+ * character has up to four bytes. */
+#define LINK_DEAD_TEXT " CASE WHEN bytes > 65536 THEN SUBSTR(message, 1, 16384) ELSE message END"
+_Static_assert(LINK_DEAD_MAX == 65536, "as in LINK_DEAD_TEXT");
+
 /* link_store.c */
 extern const struct sql link_sql_trim; /* of hub_dead: ?1 stay */
 CO int link_store_start(struct links *l, struct err *e) MUST_CHECK;
@@ -96,6 +102,9 @@ void link_store_free(struct links *l);
 CO int link_store_drop_dead(struct links *l, struct err *e) MUST_CHECK;
 /* Keep a message for an agent that is away. False: dropped, and said so to the log. */
 bool link_hold(struct links *l, struct hub_agent *agent, struct str text);
+
+/* So many messages, of so many bytes, are no longer in the store. */
+void link_unkept(struct hub_agent *agent, int64_t n, int64_t bytes);
 
 /* link_kept.c */
 CO int link_expire(struct links *l, struct err *e) MUST_CHECK; /* by hub.queue_max_age */

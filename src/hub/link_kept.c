@@ -11,15 +11,15 @@ static const struct sql sql_load = {
     "SELECT position, message FROM hub_messages WHERE agent_id = ?1 AND position > ?2 ORDER BY position LIMIT ?3",
     NULL,
 };
-static const struct sql sql_forget = { "hub message forget", "DELETE FROM hub_messages WHERE agent_id = ?1 AND position <= ?2", NULL };
+static const struct sql sql_forget = { "hub message forget", "DELETE FROM hub_messages WHERE agent_id = ?1 AND position <= ?2 RETURNING bytes", NULL };
 static const struct sql sql_expire_dead = {
     "hub message expire",
     "INSERT INTO hub_dead (position, message, error, created_at)"
-    " SELECT position, message, 'expired', ?2 FROM hub_messages WHERE created_at < ?1",
+    " SELECT position," LINK_DEAD_TEXT ", 'expired', ?2 FROM hub_messages WHERE created_at < ?1",
     "INSERT INTO hub_dead (position, message, error, created_at)"
-    " SELECT position, message, 'expired', ?2::bigint FROM hub_messages WHERE created_at < ?1",
+    " SELECT position," LINK_DEAD_TEXT ", 'expired', ?2::bigint FROM hub_messages WHERE created_at < ?1",
 };
-static const struct sql sql_expire = { "hub message expire out", "DELETE FROM hub_messages WHERE created_at < ?1 RETURNING agent_id", NULL };
+static const struct sql sql_expire = { "hub message expire out", "DELETE FROM hub_messages WHERE created_at < ?1 RETURNING agent_id, bytes", NULL };
 static const struct sql sql_any_old = { "hub message old", "SELECT 1 FROM hub_messages WHERE created_at < ?1 LIMIT 1", NULL };
 /* clang-format on */
 
@@ -69,28 +69,36 @@ CO int link_load(struct links *l, struct str agent, int64_t after, struct arena 
 
 struct forgetting {
     struct str agent;
-    int64_t upto, n;
+    int64_t upto, n, bytes;
 };
+
+static int take_forgotten(struct store_row *row, void *arg, struct err *e)
+{
+    struct forgetting *f = arg;
+
+    f->n++;
+    f->bytes += row_int(row, 0);
+    return 0;
+}
 
 static int forget_body(struct store_tx *tx, void *arg, struct err *e)
 {
     struct forgetting *f = arg;
     const struct sql_arg args[] = { SQL_STR(f->agent), SQL_INT(f->upto) };
-    int r = store_run(tx, &sql_forget, args, LEN(args), NULL, NULL, e);
 
-    f->n = r < 0 ? 0 : store_changed(tx);
-    return r < 0 ? r : 0;
+    f->n = f->bytes = 0;
+    return store_run(tx, &sql_forget, args, LEN(args), take_forgotten, f, e);
 }
 
 CO int link_forget(struct links *l, struct str agent, int64_t upto, struct err *e)
 {
-    struct forgetting f = { agent, upto, 0 };
+    struct forgetting f = { .agent = agent, .upto = upto };
     struct hub_agent *found;
     int r = store_do(l->h->conf.store, forget_body, &f, e);
 
     found = hub_agents_find(l->h->agents, agent);
     if (r >= 0 && found)
-        found->waiting = found->waiting > f.n ? found->waiting - (unsigned)f.n : 0;
+        link_unkept(found, f.n, f.bytes);
     return r < 0 ? r : 0;
 }
 
@@ -102,6 +110,7 @@ struct expiring {
     bool any;
     struct expired {
         struct str agent;
+        int64_t bytes;
         struct expired *next;
     } * first;
 };
@@ -127,6 +136,7 @@ static int take_expired(struct store_row *row, void *arg, struct err *e)
     struct expired *one = arena_new(&x->arena, struct expired);
 
     one->agent = arena_str(&x->arena, row_str(row, 0));
+    one->bytes = row_int(row, 1);
     one->next = x->first;
     x->first = one;
     x->dead++;
@@ -170,8 +180,8 @@ CO int link_expire(struct links *l, struct err *e)
         struct hub_agent *agent = hub_agents_find(l->h->agents, one->agent);
 
         metric_add(&hub_m_dead, 0, 1);
-        if (agent && agent->waiting)
-            agent->waiting--;
+        if (agent)
+            link_unkept(agent, 1, one->bytes);
     }
     if (r >= 0)
         l->dead = (size_t)((int64_t)l->dead + x.dead);

@@ -122,7 +122,7 @@ static CO int send_batch(const struct flush *f, int64_t *after, struct err *e)
         if (r == 0)
             r = link_forget(f->l, str_of(f->agent), *after, e);
     } else if (r == 0 && still(f)) {
-        still(f)->agent->waiting = 0; /* so much for what was counted */
+        link_unkept(still(f)->agent, UINT32_MAX, 0); /* so much for what was counted */
     }
     arena_done(&arena);
     return r;
@@ -195,12 +195,8 @@ static bool is_operator(const struct http_req *req)
 /* 401, and a line in the audit log. */
 static int refuse_stranger(struct http_req *req, struct hub *h, struct str agent)
 {
-    audit(h, &(struct audit_line){
-                 .event = "auth.failed",
-                 .agent = agent.n <= HUB_ID_MAX ? agent : (struct str){ agent.p, HUB_ID_MAX },
-                 .peer = req->peer,
-                 .reason = "WebSocket",
-             });
+    audit_refused(h, agent.n <= HUB_ID_MAX ? agent : (struct str){ agent.p, HUB_ID_MAX },
+                  req->peer);
     return refuse(req, 401, "unauthorized");
 }
 

@@ -13,7 +13,6 @@ enum { BATCH = 256, BATCH_BYTES = 8 * 1024 * 1024, RETRY_MS = 1000 };
 
 enum item_kind {
     ITEM_MESSAGE,
-    ITEM_SHIFT, /* a message, and the oldest of its agent becomes a dead letter */
     ITEM_DEAD,
 };
 
@@ -21,6 +20,7 @@ struct store_item {
     struct store_item *next;
     enum item_kind kind;
     int64_t position, now;
+    int64_t shift, shift_bytes; /* so many, and so much, of the oldest make room for it */
     char agent[HUB_ID_MAX + 1];
     const char *error; /* of ITEM_DEAD: in the text, behind the message */
     size_t n;
@@ -30,21 +30,21 @@ struct store_item {
 /* clang-format off */
 static const struct sql sql_keep = {
     "hub message keep",
-    "INSERT INTO hub_messages (position, agent_id, message, created_at)"
-    " SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM hub_agents WHERE id = ?2)",
-    "INSERT INTO hub_messages (position, agent_id, message, created_at)"
-    " SELECT ?1::bigint, ?2::text, ?3::text, ?4::bigint WHERE EXISTS (SELECT 1 FROM hub_agents WHERE id = ?2::text)",
+    "INSERT INTO hub_messages (position, agent_id, message, created_at, bytes)"
+    " SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM hub_agents WHERE id = ?2)",
+    "INSERT INTO hub_messages (position, agent_id, message, created_at, bytes)"
+    " SELECT ?1::bigint, ?2::text, ?3::text, ?4::bigint, ?5::bigint WHERE EXISTS (SELECT 1 FROM hub_agents WHERE id = ?2::text)",
 };
 static const struct sql sql_shift_dead = {
     "hub message shift",
     "INSERT INTO hub_dead (position, message, error, created_at)"
-    " SELECT position, message, 'queue full', ?2 FROM hub_messages WHERE agent_id = ?1 ORDER BY position LIMIT 1",
+    " SELECT position," LINK_DEAD_TEXT ", 'queue full', ?2 FROM hub_messages WHERE agent_id = ?1 ORDER BY position LIMIT 1",
     "INSERT INTO hub_dead (position, message, error, created_at)"
-    " SELECT position, message, 'queue full', ?2::bigint FROM hub_messages WHERE agent_id = ?1 ORDER BY position LIMIT 1",
+    " SELECT position," LINK_DEAD_TEXT ", 'queue full', ?2::bigint FROM hub_messages WHERE agent_id = ?1 ORDER BY position LIMIT 1",
 };
 static const struct sql sql_shift = {
     "hub message shift out",
-    "DELETE FROM hub_messages WHERE position = (SELECT MIN(position) FROM hub_messages WHERE agent_id = ?1)",
+    "DELETE FROM hub_messages WHERE position = (SELECT MIN(position) FROM hub_messages WHERE agent_id = ?1) RETURNING bytes",
     NULL,
 };
 static const struct sql sql_dead = {
@@ -58,7 +58,7 @@ const struct sql link_sql_trim = {
     NULL,
 };
 static const struct sql sql_dead_count = { "hub dead count", "SELECT COUNT(*) FROM hub_dead", NULL };
-static const struct sql sql_counts = { "hub message counts", "SELECT agent_id, COUNT(*) FROM hub_messages GROUP BY agent_id", NULL };
+static const struct sql sql_counts = { "hub message counts", "SELECT agent_id, COUNT(*), CAST(SUM(bytes) AS BIGINT) FROM hub_messages GROUP BY agent_id", NULL };
 /* clang-format on */
 
 /* --- the list for the store --- */
@@ -87,9 +87,11 @@ bool link_hold(struct links *l, struct hub_agent *agent, struct str text)
 {
     const struct hub_settings *s = l->h->settings;
     bool full = agent->waiting + agent->going >= (unsigned long long)s->queue_max;
+    int64_t over = agent->waiting_bytes + agent->going_bytes + (int64_t)text.n - s->queue_bytes;
     struct store_item *item;
 
-    if (full && strcmp(s->queue_full, "refuse") == 0) {
+    if (((full || over > 0) && strcmp(s->queue_full, "refuse") == 0) ||
+        (int64_t)text.n > s->queue_bytes) {
         dead_later(l->h, text, "queue full");
         return false;
     }
@@ -97,10 +99,13 @@ bool link_hold(struct links *l, struct hub_agent *agent, struct str text)
         log_warn("a message is dropped: too much waits for the store", "agent", LOG_STR(agent->id));
         return false;
     }
-    item = item_new(l, full ? ITEM_SHIFT : ITEM_MESSAGE, text.n);
+    item = item_new(l, ITEM_MESSAGE, text.n);
+    item->shift = full;
+    item->shift_bytes = over > 0 ? over : 0;
     memcpy(item->agent, agent->id, sizeof(item->agent));
     memcpy(item->text, text.p, text.n);
     agent->going++;
+    agent->going_bytes += (int64_t)text.n - item->shift_bytes;
     push(l, item);
     return true;
 }
@@ -115,6 +120,8 @@ static struct str letter(struct str message, struct buf *b)
         return message;
     if (n > LINK_DEAD_MAX)
         n = LINK_DEAD_MAX;
+    while (n < message.n && n > 0 && ((unsigned char)message.p[n] & 0xc0) == 0x80)
+        n--; /* not within a character */
     buf_init(b, 8 * LINK_DEAD_MAX);
     if (json_write_str(b, (struct str){ message.p, n }, &e) < 0)
         return STR("null");
@@ -150,27 +157,46 @@ void dead_later(struct hub *h, struct str message, const char *error)
 
 struct batch {
     struct store_item *items[BATCH];
-    bool inserted[BATCH], shifted[BATCH];
+    bool inserted[BATCH];
+    int64_t shifted[BATCH], freed[BATCH]; /* of the oldest: how many, their bytes */
     size_t n;
     int64_t dead_max, dead; /* how many more dead letters there are */
 };
+
+static int take_freed(struct store_row *row, void *arg, struct err *e)
+{
+    *(int64_t *)arg += row_int(row, 0);
+    return 0;
+}
+
+/* The oldest become dead letters until there is room. */
+static int make_room(struct store_tx *tx, struct batch *b, size_t i, struct err *e)
+{
+    const struct store_item *item = b->items[i];
+    const struct sql_arg args[] = { SQL_Z(item->agent), SQL_INT(item->now) };
+    int r = 0;
+
+    b->shifted[i] = b->freed[i] = 0;
+    while (r >= 0 && (b->shifted[i] < item->shift || b->freed[i] < item->shift_bytes)) {
+        r = store_run(tx, &sql_shift_dead, args, 2, NULL, NULL, e);
+        if (r >= 0 && store_changed(tx) == 0)
+            break;
+        if (r >= 0)
+            r = store_run(tx, &sql_shift, args, 1, take_freed, &b->freed[i], e);
+        b->shifted[i]++;
+        b->dead++;
+    }
+    return r;
+}
 
 static int put_message(struct store_tx *tx, struct batch *b, size_t i, struct err *e)
 {
     const struct store_item *item = b->items[i];
     const struct sql_arg args[] = { SQL_INT(item->position), SQL_Z(item->agent),
                                     SQL_STR(((struct str){ item->text, item->n })),
-                                    SQL_INT(item->now) };
-    const struct sql_arg shift[] = { SQL_Z(item->agent), SQL_INT(item->now) };
-    int r = 0;
+                                    SQL_INT(item->now), SQL_INT((int64_t)item->n) };
+    int r = make_room(tx, b, i, e);
 
-    if (item->kind == ITEM_SHIFT) {
-        r = store_run(tx, &sql_shift_dead, shift, 2, NULL, NULL, e);
-        b->shifted[i] = r >= 0 && store_changed(tx) > 0;
-        b->dead += b->shifted[i];
-        if (r >= 0)
-            r = store_run(tx, &sql_shift, shift, 1, NULL, NULL, e);
-    }
     if (r >= 0)
         r = store_run(tx, &sql_keep, args, LEN(args), NULL, NULL, e);
     b->inserted[i] = r >= 0 && store_changed(tx) > 0;
@@ -227,6 +253,31 @@ static void take_batch(struct links *l, struct batch *b)
         l->end = &l->first;
 }
 
+void link_unkept(struct hub_agent *agent, int64_t n, int64_t bytes)
+{
+    agent->waiting = agent->waiting > n ? agent->waiting - (unsigned)n : 0;
+    agent->waiting_bytes -= bytes;
+    if (!agent->waiting || agent->waiting_bytes < 0)
+        agent->waiting_bytes = 0;
+}
+
+static void was_kept(struct hub_agent *agent, const struct batch *b, size_t i)
+{
+    const struct store_item *item = b->items[i];
+
+    if (agent->going) {
+        agent->going--;
+        agent->going_bytes -= (int64_t)item->n - item->shift_bytes;
+    }
+    if (!agent->going)
+        agent->going_bytes = 0;
+    link_unkept(agent, b->shifted[i], b->freed[i]);
+    if (b->inserted[i]) {
+        agent->waiting++;
+        agent->waiting_bytes += (int64_t)item->n;
+    }
+}
+
 /* It is on disk. */
 static void finish_batch(struct links *l, struct batch *b)
 {
@@ -238,9 +289,7 @@ static void finish_batch(struct links *l, struct batch *b)
         if (item->kind == ITEM_DEAD) {
             l->n_dead_items--;
         } else if (agent) {
-            agent->going -= agent->going > 0;
-            agent->waiting += b->inserted[i];
-            agent->waiting -= b->shifted[i] && agent->waiting > 0;
+            was_kept(agent, b, i);
         }
         l->items_bytes -= item->n;
         free(item);
@@ -349,7 +398,7 @@ struct counts {
     struct arena arena;
     struct count {
         struct str agent;
-        int64_t n;
+        int64_t n, bytes;
         struct count *next;
     } * first;
     int64_t dead;
@@ -362,6 +411,7 @@ static int take_count(struct store_row *row, void *arg, struct err *e)
 
     one->agent = arena_str(&c->arena, row_str(row, 0));
     one->n = row_int(row, 1);
+    one->bytes = row_int(row, 2);
     one->next = c->first;
     c->first = one;
     return 0;
@@ -392,8 +442,10 @@ CO int link_store_start(struct links *l, struct err *e)
     for (struct count *one = c.first; r >= 0 && one; one = one->next) {
         struct hub_agent *agent = hub_agents_find(l->h->agents, one->agent);
 
-        if (agent)
+        if (agent) {
             agent->waiting = (unsigned)one->n;
+            agent->waiting_bytes = one->bytes;
+        }
     }
     l->dead = (size_t)c.dead;
     arena_done(&c.arena);

@@ -49,6 +49,8 @@ const struct opt hub_opts[] = {
         .doc = "Messages per second from one agent, over ten seconds; then it is read more slowly. 0: no bound."),
     ROW(OPT_INT,  "hub.queue_max", queue_max, "1000", .min = 1, .max = 1000000, .flags = OPT_LIVE,
         .doc = "Tasks, and messages, that may wait for one agent."),
+    ROW(OPT_SIZE, "hub.queue_bytes", queue_bytes, "64M", .min = 1024, .max = 1LL << 40, .flags = OPT_LIVE,
+        .doc = "Bytes of messages that may wait for one agent."),
     ROW(OPT_STR,  "hub.queue_full", queue_full, "drop-oldest", .one_of = full_choices, .flags = OPT_LIVE,
         .doc = "Then the oldest becomes a dead letter, or the new one is refused with 429."),
     ROW(OPT_MSEC, "hub.queue_max_age", queue_max_age_ms, "7d", .min = 0, .max = 3650 * DAYS, .flags = OPT_LIVE,

@@ -104,6 +104,29 @@ def test_a_wrong_token_is_written_and_the_token_is_not(hub):
     assert wrong not in text and token not in text
 
 
+def test_of_many_refused_strangers_most_are_only_counted(hub):
+    h = hub()
+
+    def knock(times):
+        for n in range(times):
+            status, sock, _, _ = h.handshake(f"/agent/stranger/{n:064x}")
+            sock.close()
+            assert status == 401
+
+    def seen():
+        return [one for one in check_chain([h.daemon.state / "audit.log"]) if one["event"] == "auth.failed"]
+
+    def all_told(times):
+        return sum(one.get("count", 1) for one in seen()) == times
+    knock(100)
+    eventually(lambda: all_told(100), 30)  # the rest in one line, when the while is over
+    found = seen()
+    assert len(found) <= 30 and found[0]["agentId"] == "stranger" and any("count" in one for one in found)
+    knock(50)
+    h.daemon.stop()
+    assert all_told(150) and len(seen()) <= 60  # at the end nothing is left out
+
+
 def test_the_chain_goes_on_after_sigkill_and_after_a_torn_line(hub):
     h = hub()
     for number in range(5):

@@ -433,6 +433,76 @@ def test_a_full_queue_makes_dead_letters(start, policy):
     hub.close()
 
 
+@pytest.mark.parametrize("policy", ["drop-oldest", "refuse"])
+def test_the_bytes_that_wait_have_a_bound(start, policy):
+    daemon = start("--hub.queue_bytes=100K", f"--hub.queue_full={policy}")
+    hub = Hub(daemon)
+    a, away = hub.agent(), unique("agent")
+    token = hub.register(away)["token"]
+
+    def send(n, size):
+        a.send("log", {"n": n, "pad": "x" * size}, to=away)
+        a.flushed()
+
+    def lost():
+        return [d["message"]["payload"]["n"] for d in hub.dead() if isinstance(d["message"], dict)]
+
+    for n in range(8):
+        send(n, 30_000)
+    gone = [0, 1, 2, 3, 4] if policy == "drop-oldest" else [3, 4, 5, 6, 7]
+    assert eventually(lambda: len(lost()) == 5 and lost(), DEADLINE) == gone
+    hub.close()
+    daemon.restart()
+    hub.connect()
+    a = hub.open(a.name, hub.register(a.name)["token"])
+    a.welcome()
+    send(8, 60_000)  # two have to go for it: what waited is known after the restart
+    gone += [5, 6] if policy == "drop-oldest" else [8]
+    assert eventually(lambda: len(lost()) == len(gone) and lost(), DEADLINE) == gone
+    send(9, 110_000)  # more than may wait at all
+    last = eventually(lambda: len(hub.dead()) > len(gone) and hub.dead(), DEADLINE)[-1]
+    assert last["error"] == "queue full" and last["message"].startswith("{") and len(last["message"]) == 65536
+    b = hub.open(away, token)
+    kept = [n for n in range(9) if n not in gone]
+    assert [b.receive()["payload"]["n"] for _ in kept] == kept
+    b.welcome()
+    b.close()
+    hub.online(away, False)
+    for n in range(10, 13):
+        send(n, 30_000)  # what was sent makes room
+    b = hub.open(away, token)
+    assert [b.receive()["payload"]["n"] for _ in range(3)] == [10, 11, 12]
+    b.welcome()
+    hub.close()
+
+
+@pytest.mark.parametrize("flags, why", [(["--hub.queue_max=1"], "queue full"),
+                                        (["--hub.queue_max_age=300ms", "--hub.tick=100ms"], "expired")])
+def test_of_a_large_message_that_waited_the_beginning_is_the_dead_letter(start, flags, why):
+    hub = Hub(start(*flags))
+    a, away = hub.agent(), unique("agent")
+    hub.register(away)
+    a.send("log", {"pad": "\u00e9" * 100_000}, to=away)
+    a.send("log", {"n": 2}, to=away)
+    first = eventually(hub.dead, DEADLINE)[0]
+    assert first["error"] == why and first["message"].startswith("{") and len(first["message"]) == 16384
+    hub.close()
+
+
+def test_the_list_of_dead_letters_has_a_bound(hub):
+    a = hub.agent()
+    assert hub.http.delete("/admin/dlq").is_success
+    for n in range(100):
+        a.send("log", {"n": n, "pad": "x" * 60_000}, to="nobody-here")
+        a.expect("error")
+
+    def found():
+        return [d["message"]["payload"]["n"] for d in hub.dead()]
+    eventually(lambda: found()[-1:] == [99], DEADLINE)
+    assert found() == list(range(31, 100))  # 4 MiB, the newest
+    assert hub.http.delete("/admin/dlq").is_success
+
+
 def test_what_waits_too_long_is_a_dead_letter(start):
     hub = Hub(start("--hub.queue_max_age=500ms", "--hub.tick=100ms", "--hub.dead_max=2"))
     a, away = hub.agent(), unique("agent")

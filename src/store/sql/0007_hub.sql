@@ -44,6 +44,7 @@ CREATE INDEX hub_tasks_open ON hub_tasks (agent_id, position) WHERE completed_at
 CREATE TABLE hub_messages (                      -- waiting for an agent that is away
     position INTEGER NOT NULL PRIMARY KEY,
     agent_id TEXT NOT NULL,
+    bytes INTEGER NOT NULL,                      -- of the message
     message TEXT NOT NULL,
     created_at INTEGER NOT NULL
 );
