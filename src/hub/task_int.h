@@ -105,6 +105,7 @@ struct tasks {
     size_t n_open, bytes;      /* bytes: of bodies */
     size_t n_output;           /* bytes of live output */
     struct lane accepts, marks, ends, lates, graves, news;
+    size_t late_bytes;           /* of what rides in lates */
     struct task_waiter *outside; /* who waits for tasks that are not in memory */
     struct fiber_group *chores;
     bool look_all;         /* news may have been missed */

@@ -155,6 +155,22 @@ static void keep(struct task_output *o, int stream, int64_t offset, int64_t raw,
     while (o->first != o->last &&
            (o->bytes > (size_t)o->t->set->output_max || o->t->n_output > OUTPUT_ALL))
         drop_first(o);
+    if (o->t->n_output > OUTPUT_ALL && !o->readers)
+        drop_first(o); /* who reads is shown the last one all the same */
+}
+
+/* Without its first n bytes and the rest of a character there: byte for byte, else about. */
+static void skip(size_t n, int64_t *offset, int64_t *raw, struct str *text)
+{
+    int64_t gone;
+
+    while (n < text->n && ((unsigned char)text->p[n] & 0xc0) == 0x80)
+        n++;
+    gone = (int64_t)n < *raw ? (int64_t)n : *raw;
+    text->p += n;
+    text->n -= n;
+    *offset += gone;
+    *raw -= gone;
 }
 
 /* What is there already goes; false: all of it. */
@@ -167,12 +183,8 @@ static bool cut(const struct task_output *o, int stream, int64_t *offset, int64_
         return true;
     if (known >= *raw)
         return false;
-    if ((size_t)*raw == text->n) { /* byte for byte */
-        text->p += known;
-        text->n -= (size_t)known;
-        *offset += known;
-        *raw -= known;
-    }
+    if ((size_t)*raw == text->n) /* byte for byte */
+        skip((size_t)known, offset, raw, text);
     return true;
 }
 
@@ -189,8 +201,9 @@ bool task_output(struct tasks *t, struct str agent, const json_t *payload)
 
     if (!id.p || !name.p)
         return false;
-    if (!task || !str_eq(task->agent->node.key, agent) || task->ending || !task->written)
-        return true; /* of what has ended nobody looks at it */
+    if (!task || !str_eq(task->agent->node.key, agent) || task->ending || !task->written ||
+        task->attempts == 0)
+        return true; /* it has ended and nobody looks at it, or was never sent */
     raw = json_is_integer(bytes) ? json_integer_value(bytes) : (int64_t)text.n;
     if (!text.p || offset < 0 || raw < 0 || raw > (int64_t)TASK_TEXT_MAX || offset > INT64_MAX / 2)
         return true;
@@ -199,6 +212,8 @@ bool task_output(struct tasks *t, struct str agent, const json_t *payload)
         offset = o->have[stream];
     if (!cut(o, stream, &offset, &raw, &text))
         return true;
+    if (text.n > (size_t)t->set->output_max)
+        skip(text.n - (size_t)t->set->output_max, &offset, &raw, &text);
     keep(o, stream, offset, raw, text);
     o->have[stream] = offset + raw;
     wake(o);

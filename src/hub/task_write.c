@@ -9,6 +9,8 @@
 #include "hub/task_int.h"
 
 /* clang-format off */
+#define LATES_MAX (32 * MIB) /* bytes of late results that wait for the database */
+
 #define COLUMNS \
     "(position, id, agent_id, state, sender, type, body, owner, timeout_ms, retry, attempts," \
     " created_at, sent_at)"
@@ -509,20 +511,29 @@ static void late_told(void *arg, struct lane_ride *ride, int r, const struct err
                   LOG_ERR(e));
     else
         task_tell(arg, end->agent, "ack", end->id, NULL);
+    ((struct tasks *)arg)->late_bytes -= ride->bytes;
     free(end->response);
     free(end);
 }
 
 void task_late(struct tasks *t, struct str agent, struct str id, char *response)
 {
-    struct task_ending *end = xcalloc(1, sizeof(*end) + agent.n + id.n);
+    size_t bytes = TASK_ROW_BYTES + str_of(response).n;
+    struct task_ending *end;
 
+    if (t->late_bytes + bytes > LATES_MAX && t->late_bytes) {
+        log_debug("a late result is not taken now", "task", LOG_SLICE(id));
+        free(response); /* without our word the agent keeps it, and says it again */
+        return;
+    }
+    end = xcalloc(1, sizeof(*end) + agent.n + id.n);
     memcpy(end->text, id.p, id.n);
     memcpy(end->text + id.n, agent.p, agent.n);
     end->id = (struct str){ end->text, id.n };
     end->agent = (struct str){ end->text + id.n, agent.n };
     end->response = response;
-    end->ride.bytes = TASK_ROW_BYTES + str_of(response).n;
+    end->ride.bytes = bytes;
+    t->late_bytes += bytes;
     lane_add(&t->lates, &end->ride);
 }
 

@@ -636,6 +636,48 @@ def test_of_much_output_the_newest_is_kept(start):
     assert rest[-1][0] == "end" and sum(len(data["data"]) for _, data, _ in rest[:-1]) < 8192
 
 
+def test_of_one_large_piece_of_output_the_end_is_kept(start):
+    hub = Hub(start("--hub.output_max=4K"))
+    agent, _ = connect(hub, "large")
+    task = hub.post("large")
+    agent.next_task()
+    log(agent, task, 0, "x" * 100_001 + "\u00e9" * 3000)  # the cut falls into a character
+    log(agent, task, 0, "y" * 9000, "stderr", bytes=3)  # of these nobody knows which byte is which
+    agent.status(task, "running")
+    hub.becomes(task, "running")
+    stream = events(hub, task)
+    _, data, _ = next(stream)
+    assert data["stream"] == "stderr" and len(data["data"]) == 4096
+    log(agent, task, 106_001, "\u00e9" * 2049 + "z")
+    _, data, _ = next(stream)
+    assert (data["offset"], data["data"]) == (106_005, "\u00e9" * 2047 + "z")
+    agent.result(task)
+    assert next(stream)[0] == "end"
+
+
+def test_output_that_comes_again_is_cut_between_characters(hub):
+    agent, _ = connect(hub, name := unique("cut"))
+    task = hub.post(name)
+    agent.next_task()
+    log(agent, task, 0, "ab")
+    stream = events(hub, task)
+    assert next(stream)[1]["data"] == "ab"
+    log(agent, task, 0, "a\u00e9z")  # two bytes are there, the second is in the midst of a character
+    _, data, _ = next(stream)
+    assert (data["offset"], data["data"]) == (3, "z")
+    agent.result(task)
+    assert next(stream)[0] == "end"
+
+
+def test_of_a_task_that_was_never_sent_no_output_is_kept(hub):
+    agent, _ = connect(hub, name := unique("unsent"))
+    agent.resync()
+    assert hub.http.post(f"/agents/{name}/drain", json={"draining": True}).status_code == 200
+    task = hub.post(name)
+    log(agent, task, 0, "x" * 1000)
+    assert agent.resync((task, "running"))[task]["stdout"] == 0
+
+
 # --- retention ---
 
 def test_ended_tasks_go_but_the_newest_stay(start):
@@ -711,6 +753,28 @@ def test_results_that_come_while_the_database_is_away_are_kept(start, store):
         assert agent.next("ack")["payload"]["taskId"] == task
         assert hub.ended(task)["response"]["result"] == "kept"
         assert hub.http.post("/agents/outage/task", json={}).status_code == 200
+    finally:
+        cluster.remove()
+
+
+def test_results_of_unknown_tasks_do_not_pile_up_while_the_database_is_away(start, store):
+    if store.kind != "postgres":
+        pytest.skip("SQLite is never away")
+    cluster = postgres.Cluster().start()
+    try:
+        hub = Hub(start(env={"DATABASE_URL": cluster.new_database()}, fresh=False))
+        agent, _ = connect(hub, "strange")
+        agent.resync()
+        cluster.stop()
+        for n in range(40):
+            agent.result(f"unknown-{n}", result="x" * 1_000_000)
+        agent.nothing_more("ack")
+        cluster.start()
+        taken = [agent.next("ack")["payload"]["taskId"] for _ in range(33)]
+        assert taken == [f"unknown-{n}" for n in range(33)]
+        agent.nothing_more("ack")  # the agent has kept these, and says them again
+        agent.result("unknown-39", result="x")
+        assert agent.next("ack")["payload"]["taskId"] == "unknown-39"
     finally:
         cluster.remove()
 
