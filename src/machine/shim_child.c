@@ -26,15 +26,6 @@
 #define CLOSE_RANGE_CLOEXEC (1U << 2)
 #endif
 
-/* A sanitizer's shadow of the memory would count as data, terabytes of it. */
-#if defined(__SANITIZE_ADDRESS__)
-#define DATA_LIMIT false
-#elif defined(__has_feature)
-#define DATA_LIMIT !__has_feature(address_sanitizer)
-#else
-#define DATA_LIMIT true
-#endif
-
 #define CGROUP_ROOT  "/sys/fs/cgroup"
 #define FIRST_FILE   3
 #define STAGED_MAX   32
@@ -93,7 +84,7 @@ static void set_limits(const struct shim_spec *spec, const char *cgroup, int rep
         fail(report, "set a limit");
     if (*cgroup)
         return;
-    if (DATA_LIMIT && spec->memory_mib > 0 &&
+    if (SHIM_DATA_LIMIT && spec->memory_mib > 0 &&
         limit(RLIMIT_DATA, (rlim_t)spec->memory_mib * MIB) < 0)
         fail(report, "limit the memory");
     if (spec->pids > 0 && spec->uid && limit(RLIMIT_NPROC, (rlim_t)spec->pids) < 0)

@@ -12,6 +12,15 @@
 #include "base/err.h"
 #include "machine/shim.h"
 
+/* A sanitizer's shadow of the memory would count as data, terabytes of it. */
+#if defined(__SANITIZE_ADDRESS__)
+#define SHIM_DATA_LIMIT false
+#elif defined(__has_feature)
+#define SHIM_DATA_LIMIT !__has_feature(address_sanitizer)
+#else
+#define SHIM_DATA_LIMIT true
+#endif
+
 enum { SHIM_EXIT_CONFLICT = 3 };
 
 /* The lines that travel; numbers are of JSON. */

@@ -4,6 +4,7 @@
 
 #include <ftw.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -217,10 +218,15 @@ CO_TEST(memory_is_bounded_for_one_process_and_for_all)
     struct shim_state s;
 
     room_init(&r);
-    CO_CHECK(run(&r, &one, "head -c 200m /dev/zero | tail -c 200m > /dev/null; echo ended with $?",
-                 e) == 0);
-    CO_CHECK(shim_wait(fiber_loop(), r.dir, deadline_in(SOON), &s, e) == 0);
-    CO_CHECK(says(&r, "ended with 1"));
+    if (SHIM_DATA_LIMIT) {
+        CO_CHECK(run(&r, &one,
+                     "head -c 200m /dev/zero | tail -c 200m > /dev/null; echo ended with $?",
+                     e) == 0);
+        CO_CHECK(shim_wait(fiber_loop(), r.dir, deadline_in(SOON), &s, e) == 0);
+        CO_CHECK(says(&r, "ended with 1"));
+    } else {
+        printf("# the limit of one process is not set under AddressSanitizer: not looked at\n");
+    }
     CO_CHECK(run(&r, &one,
                  "(head -c 48m /dev/zero; sleep 1000) | tail -c 48m > /dev/null & "
                  "(head -c 40m /dev/zero; sleep 1000) | tail -c 40m > /dev/null & wait",
