@@ -239,6 +239,9 @@ SUITES = [
           "kill -9 and lost databases, ten times", nightly=60),
     Suite("fuzz", 0, lambda run, t: count_status(run, "fuzz", t, ["tools/fuzz", "600"]),
           "libFuzzer, ten minutes a target", nightly=180),
+    Suite("cloud-image", 0, lambda run, t: count_pytest(run, "cloud-image", t, ["tests/machines/test_cloud_image.py"],
+                                                         {"CHELA_NIGHTLY": "1"}),
+          "a distribution's image with cloud-init boots to its agent", nightly=15),
     Suite("soak", 0, lambda run, t: count_status(run, "soak", t, ["tools/bench", "--soak"]),
           "ten minutes of mixed calls, memory stays", nightly=20),
 ]

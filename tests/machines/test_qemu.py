@@ -389,7 +389,7 @@ def test_kvm_is_used_only_where_a_probe_guest_has_run(start, images, tmp_path):
 
 
 def test_a_cloud_image_gets_a_disk_for_cloud_init_that_holds_no_token(start, tmp_path):
-    """The content of the disk; that a distribution's image boots with it is not tested here."""
+    """The content of the disk; test_cloud_image.py boots a distribution with it."""
     if not shutil.which("qemu-system-x86_64") or not shutil.which("isoinfo"):
         assert not os.environ.get("CHELA_CI"), "qemu-system-x86_64 or isoinfo is not installed"
         pytest.skip("qemu-system-x86_64 or isoinfo is not installed")
