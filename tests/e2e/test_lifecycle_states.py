@@ -188,8 +188,7 @@ def test_creating_many_is_quick_enough_to_fill_a_fleet(own):
     """Only that nothing is lost when many are made at once; how quick it is says bench/."""
     together(lambda n: make(own, f"Fleet {n}", heartbeat=heartbeat("30s")), range(200), workers=16)
     assert own.http.get(AGENTS, params={"status": "running"}).json()["total"] == 200
-    metrics = own.http.get("/metrics").text
-    assert "chela_agents_beating 200" in metrics.splitlines()
+    eventually(lambda: "chela_agents_beating 200" in own.http.get("/metrics").text.splitlines(), 30)
 
 
 # --- two processes, the command ---
