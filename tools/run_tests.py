@@ -109,7 +109,7 @@ def unsteady(run, name, timeout, text, extra, env):
 
     A test that fails beside its neighbours on a busy machine and passes by itself says more about the machine than
     about chela, but it is a fault of the test all the same: CONTRIBUTING.md says what to do with it."""
-    names = re.findall(r"^(?:FAILED|ERROR) (\S+?\.py::.+?)(?:@[\w.]+)?(?: - .*)?$", text, re.M)
+    names = re.findall(r"^(?:FAILED|ERROR) (\S+?\.py::.+?)(?:@[\w.-]+)?(?: - .*)?$", text, re.M)
     options = [word for word in extra if word.startswith("--store=")]
     good = 0
     for one in names:

@@ -230,7 +230,9 @@ def test_v10_a_delay(client, id):
     else:
         client.enqueue("echo", 7, id=id, delaySeconds=1.5)
     row = client.world.row(id)
-    assert row["status"] in ("DELAYED", "ENQUEUED") and row["delay_until_epoch_ms"] >= before + 1500
+    looked = int(time.time() * 1000)
+    assert row["delay_until_epoch_ms"] >= before + 1500
+    assert row["status"] in ("DELAYED", "ENQUEUED") or looked >= row["delay_until_epoch_ms"]  # a busy machine looks late
     assert client.result(id) == 7
     assert client.world.row(id)["started_at_epoch_ms"] >= row["delay_until_epoch_ms"]
 
