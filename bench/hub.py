@@ -220,7 +220,15 @@ def agent_memory(server, name):
 
 
 def machines(bench, site, args, result):
-    server = site.start("sqlite")
+    site.made += 1
+    home = bench.dir / f"site{site.made}"
+    home.mkdir()
+    images = home / "images"
+    images.mkdir()
+    made = subprocess.run([HERE.parent / "tools" / "guest_image", images], capture_output=True, text=True)
+    if made.returncode:
+        result["problems"].append(f"no minimal image: {made.stderr.strip()}")
+    server = site.sqlite(home, f"--machine.images={images}")
     for driver, times in (("sandbox", args.sandboxes), ("qemu", args.guests)):
         took = []
         try:
@@ -299,7 +307,7 @@ def main():
     bench = Bench(args.bin, directory, args.pin)
     site = Site(bench)
     result = {"machine": measure.machine(), "disk": measure.disk(directory, 0.5), "windows": [], "problems": [],
-              "agent_bytes": measure.stripped_bytes(args.bin / "chela-agent", directory)}
+              "agent_bytes": measure.stripped_bytes(args.bin / "chela-agent-static", directory)}
     try:
         if "rates" in args.part:
             rates(bench, site, args, result)
