@@ -163,23 +163,10 @@ static const struct cli_flag install_flags[] = {
     { "print", NULL, "print it and write nothing" },
 };
 
-static int install(struct cli *cli, const struct args *args, struct err *e)
-{
-    const struct install_opts o = {
-        .user = args->flags[0] != NULL,
-        .system = args->flags[1] != NULL,
-        .launchd = args->flags[2] != NULL,
-        .dir = args->flags[3],
-        .print = args->flags[4] != NULL,
-    };
-
-    return hub_install(cli, &o, e);
-}
-
 const struct cli_cmd cmd_hub_install = {
     .name = "hub install",
     .words = "",
     CLI_FLAGS(install_flags),
     .doc = "Let the daemon start by itself: a systemd unit, or a launchd property list.",
-    .run = install,
+    .run = hub_install,
 };

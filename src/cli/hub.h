@@ -173,8 +173,6 @@ const char *uptime_text(struct cli *cli, const json_t *health); /* "3h 2m", "5m"
 
 /* --- install.c --- */
 
-struct install_opts {
-    bool user, system, launchd, print;
-    const char *dir; /* instead of where the system looks */
-};
-int hub_install(struct cli *cli, const struct install_opts *o, struct err *e) MUST_CHECK;
+/* `hub install`, of chela and of vm-agent: both list the flags user, system, launchd, dir, print in
+ * this order. Does not wait. */
+int hub_install(struct cli *cli, const struct args *args, struct err *e) MUST_CHECK;

@@ -14,6 +14,11 @@
 #define TEXT_MAX (64 * KIB)
 #define LABEL    "com.openclaw.vm-hub" /* the original's */
 
+struct install_opts {
+    bool user, system, launchd, print;
+    const char *dir; /* instead of where the system looks */
+};
+
 struct install {
     struct cli *cli;
     const struct install_opts *o;
@@ -213,8 +218,16 @@ static void say_how(const struct install *in, const char *path)
     }
 }
 
-int hub_install(struct cli *cli, const struct install_opts *o, struct err *e)
+int hub_install(struct cli *cli, const struct args *args, struct err *e)
 {
+    const struct install_opts given = {
+        .user = args->flags[0] != NULL,
+        .system = args->flags[1] != NULL,
+        .launchd = args->flags[2] != NULL,
+        .dir = args->flags[3],
+        .print = args->flags[4] != NULL,
+    };
+    const struct install_opts *o = &given;
     AUTO(free) char *fallback = path_state_default();
     struct install in = { .cli = cli, .o = o, .system = o->system || (!o->user && geteuid() == 0) };
     AUTO(buf_done) struct buf text;

@@ -462,26 +462,13 @@ static const struct cli_flag install_flags[] = {
     { "print", NULL, "Print it and write nothing" },
 };
 
-static int install(struct cli *cli, const struct args *args, struct err *e)
-{
-    const struct install_opts o = {
-        .user = args->flags[0] != NULL,
-        .system = args->flags[1] != NULL,
-        .launchd = args->flags[2] != NULL,
-        .dir = args->flags[3],
-        .print = args->flags[4] != NULL,
-    };
-
-    return hub_install(cli, &o, e);
-}
-
 static const struct cli_cmd vm_install = {
     .name = "hub install",
     .words = "",
     .max = SIZE_MAX / 2,
     CLI_FLAGS(install_flags),
     .doc = "Let the hub start by itself (systemd, launchd)",
-    .run = install,
+    .run = hub_install,
 };
 
 /* --- profiles --- */
