@@ -4,13 +4,15 @@
 
     tools/run_tests.py [--nightly] [--asan] [--list] [SUITE ...]
 
-Each suite is a row: its budget in minutes on 2 cores (on an idle machine; a suite that takes twice
+Each suite is a row: its budget in minutes on 2 cores (beside its neighbours; a suite that takes twice
 that fails), how it runs and is counted. Suites with a nightly budget alone are the long forms that `make nightly` adds.
-The budgets of `make test` add up to 25 minutes; of suites that run side by side the longest counts.
+
+After the compiler the suites run in lanes, side by side: one after the other within a lane. Most of them wait more
+than they work, and what only works (other compilers) is nice to them. The budgets of the longest lane and of the
+compiler add up to less than 25 minutes.
 """
 import argparse
 import concurrent.futures
-import itertools
 import json
 import os
 import pathlib
@@ -21,15 +23,17 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+LANES = ("build", "ends", "peers")  # a suite of none of them runs alone, before them (compile) or after (the nights')
+NICE = ["nice", "-n", "10"]
 UNSTEADY_MAX = 3  # of a suite; more failures than that are no accident. The crash suites have no second try.
 PYTEST = ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rfEs"]
 
 
 class Suite:
-    def __init__(self, name, budget, run, doc, nightly=None, waits=False):
+    def __init__(self, name, budget, run, doc, nightly=None, lane=None):
         self.name, self.budget, self.run, self.doc = name, budget, run, doc
         self.nightly = nightly  # minutes; a suite with this and no budget runs at night alone
-        self.waits = waits  # more than it works: neighbours that do run at the same time
+        self.lane = lane
 
 
 def sh(command, env=None, log=None, timeout=None):
@@ -73,7 +77,7 @@ class Run:
 def count_meson(run, name, timeout, extra, env=None):
     """Unit tests, fuzz corpora: each TAP line of each program is a test. Many wait more than they work."""
     status, text = run.command(name, ["meson", "test", "-C", str(run.build), "--no-rebuild",
-                                      "--num-processes", str(2 * (os.cpu_count() or 2)), *extra], timeout, env)
+                                      "--num-processes", str(4 * (os.cpu_count() or 2)), *extra], timeout, env)
     results, passed, failed = run.build / "meson-logs" / "testlog.json", 0, 0
     for line in results.read_text().splitlines() if results.exists() else []:
         test = json.loads(line)
@@ -135,7 +139,7 @@ def clang_suite(run, timeout):
     if not (build / "build.ninja").exists():
         subprocess.run(["meson", "setup", str(build), "-Dwerror=true"], cwd=ROOT, check=True,
                        stdout=subprocess.DEVNULL, env={**os.environ, "CC": "clang"})
-    return count_status(run, "clang", timeout, ["ninja", "-C", str(build)])
+    return count_status(run, "clang", timeout, [*NICE, "ninja", "-C", str(build)])
 
 
 def unit_asan_suite(run, timeout):
@@ -146,7 +150,7 @@ def unit_asan_suite(run, timeout):
     if not (build / "build.ninja").exists():
         subprocess.run(["meson", "setup", str(build), "-Dwerror=true", "-Db_sanitize=address,undefined",
                         "-Db_lundef=false"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    status, text = run.command("unit-asan-build", ["ninja", "-C", str(build)], timeout)
+    status, text = run.command("unit-asan-build", [*NICE, "ninja", "-C", str(build)], timeout)
     if status:
         return 0, 1, text
     inner = Run(argparse.Namespace(asan=True, nightly=False))
@@ -215,24 +219,24 @@ def valgrind_suite(run, timeout):
 
 SUITES = [
     Suite("compile", 2, compile_suite, "gcc, warnings are errors"),
-    Suite("clang", 2, clang_suite, "clang, warnings are errors"),
     Suite("lint", 0.5, lambda run, t: count_status(run, "lint", t, ["tools/lint"]),
-          "format, layers, sizes, waits, refused calls"),
+          "format, layers, sizes, waits, refused calls", lane="build"),
     Suite("docs", 0.5, lambda run, t: count_status(run, "docs", t, ["tools/gen_docs.py", "--check"]),
-          "the generated reference is fresh"),
-    Suite("unit", 2.5, lambda run, t: count_meson(run, "unit", t, []), "unit tests, fuzz corpora, examples"),
-    Suite("unit-asan", 4, unit_asan_suite, "the same under AddressSanitizer and UBSan"),
-    Suite("e2e-sqlite", 3.5, e2e("sqlite"), "the real programs end to end, on SQLite"),
-    Suite("e2e-postgres", 4.5, e2e("postgres"), "the same on a PostgreSQL that the tests start"),
-    Suite("dbos", 5, npm_suite("dbos", {"CHELA_NPM": "dbos"}, ["-n", "4"], "the clients of DBOS"),
-          "npm clients of DBOS, five versions, against the engine on PostgreSQL", waits=True),
-    Suite("openclaw", 5, npm_suite("openclaw", {"CHELA_NPM": "dbos", "CHELA_OPENCLAW": "openclaw"}, ["-n", "2"],
+          "the generated reference is fresh", lane="build"),
+    Suite("clang", 6, clang_suite, "clang, warnings are errors", lane="build"),
+    Suite("unit-asan", 9, unit_asan_suite, "unit tests under AddressSanitizer and UBSan", lane="build"),
+    Suite("unit", 4, lambda run, t: count_meson(run, "unit", t, ["-t", "4"]), "unit tests, fuzz corpora, examples", lane="ends"),
+    Suite("e2e-sqlite", 5, e2e("sqlite"), "the real programs end to end, on SQLite", lane="ends"),
+    Suite("e2e-postgres", 7, e2e("postgres"), "the same on a PostgreSQL that the tests start", lane="ends"),
+    Suite("openclaw", 6, npm_suite("openclaw", {"CHELA_NPM": "dbos", "CHELA_OPENCLAW": "openclaw"}, ["-n", "2"],
                                    "OpenClaw's releases"),
-          "OpenClaw gateways from npm, two releases, with channels and models that are scripted", waits=True),
-    Suite("machines", 4, count_machines, "chela-agent, sandboxes and virtual machines, for real", waits=True),
-    Suite("crash-sqlite", 5, crash("sqlite", 40), "SIGKILL at every write and 40 times at random", waits=True),
+          "OpenClaw gateways from npm, two releases, with channels and models that are scripted", lane="peers"),
+    Suite("dbos", 5, npm_suite("dbos", {"CHELA_NPM": "dbos"}, ["-n", "4"], "the clients of DBOS"),
+          "npm clients of DBOS, five versions, against the engine on PostgreSQL", lane="peers"),
+    Suite("machines", 4, count_machines, "chela-agent, sandboxes and virtual machines, for real", lane="peers"),
+    Suite("crash-sqlite", 2, crash("sqlite", 40), "SIGKILL at every write and 40 times at random", lane="peers"),
     Suite("crash-postgres", 5, crash("postgres", 40), "the same on PostgreSQL, two engines, a server that is restarted",
-          waits=True),
+          lane="peers"),
     Suite("crash-long", 0, crash("sqlite", 500), "five hundred kills at random, on SQLite", nightly=30),
     Suite("crash-long-pg", 0, crash("postgres", 500), "the same on PostgreSQL", nightly=60),
     Suite("order-long", 0, order_suite, "the example order program, killed five hundred times", nightly=30),
@@ -260,10 +264,16 @@ def run_suite(run, suite):
     return passed, failed
 
 
-def run_together(run, suites):
-    """Passed and failed of suites of which all wait, or of one that works."""
-    with concurrent.futures.ThreadPoolExecutor(len(suites)) as pool:
-        counts = list(pool.map(lambda suite: run_suite(run, suite), suites))
+def run_in_order(run, suites):
+    counts = [run_suite(run, suite) for suite in suites]
+    return sum(passed for passed, _ in counts), sum(failed for _, failed in counts)
+
+
+def run_lanes(run, suites):
+    """Passed and failed of the lanes' suites."""
+    lanes = [[suite for suite in suites if suite.lane == lane] for lane in LANES]
+    with concurrent.futures.ThreadPoolExecutor(len(lanes)) as pool:
+        counts = list(pool.map(lambda lane: run_in_order(run, lane), lanes))
     return sum(passed for passed, _ in counts), sum(failed for _, failed in counts)
 
 
@@ -293,15 +303,12 @@ def main():
         return 2
     run = Run(args)
     run.setup()
-    passed = failed = 0
     suites = [suite for suite in SUITES if chosen(args, suite)]
-    numbered = list(enumerate(suites))
-    for _, group in itertools.groupby(numbered, lambda it: "together" if it[1].waits else it[0]):
-        together = [suite for _, suite in group]
-        more_passed, more_failed = run_together(run, together)
-        passed, failed = passed + more_passed, failed + more_failed
-        if together[0].name == "compile" and more_failed:
-            break
+    passed, failed = run_in_order(run, [suite for suite in suites if suite.name == "compile"])
+    if not failed:
+        for more in (run_lanes(run, suites),
+                     run_in_order(run, [s for s in suites if not s.lane and s.name != "compile"])):
+            passed, failed = passed + more[0], failed + more[1]
     print(f"{passed} passed, {failed} failed")
     return 1 if failed or not passed else 0
 

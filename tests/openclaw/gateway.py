@@ -14,7 +14,7 @@ import httpx
 from wait import eventually
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PATIENCE = 150
+PATIENCE = 400  # a start takes some 20 s of a CPU, and the neighbours want it too
 RELEASES = ("2026.7.35", "2026.9.6")
 TOKEN = "tok-of-the-gateway"
 USER = 111  # whom the channel lets in

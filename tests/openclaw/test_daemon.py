@@ -5,7 +5,7 @@ import pytest
 from gateway import USER
 from wait import eventually, unique
 
-PATIENCE = 120
+PATIENCE = 300
 
 
 def status(daemon):

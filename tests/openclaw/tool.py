@@ -6,7 +6,7 @@ import socket
 import subprocess
 import threading
 
-PATIENCE = 180
+PATIENCE = 400
 
 
 class Refused(Exception):
