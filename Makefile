@@ -13,26 +13,28 @@ $(CHELA_BUILD)/build.ninja:
 	@tools/deps build
 	meson setup $(CHELA_BUILD) $(MESON_FLAGS)
 
-# Build what is missing and show the main job on real agents, then keep serving: make run ARGS=--once ends after the tour.
-run: build
+# Build the programs and show the main job on real agents, then keep serving: make run ARGS=--once ends after the tour.
+run: $(CHELA_BUILD)/build.ninja
+	@echo "building the programs into $(CHELA_BUILD)/bin"
+	@ninja -C $(CHELA_BUILD) --quiet programs
 	@tools/run $(ARGS)
 
 test:
-	@tools/deps test
+	@tools/deps test $(ARGS)
 	@tools/run_tests.py $(ARGS)
 
 # The long forms of the suites.
 nightly:
-	@tools/deps test
+	@tools/deps test $(ARGS)
 	@tools/run_tests.py --nightly $(ARGS)
 
 # Every suite of make test, on a build with AddressSanitizer and UBSan.
 asan:
-	@tools/deps test
+	@tools/deps test $(ARGS)
 	@tools/run_tests.py --asan $(ARGS)
 
 lint:
-	@tools/deps test
+	@tools/deps test lint
 	@tools/lint
 
 format:
@@ -48,7 +50,7 @@ soak: build
 
 # FUZZ_SECONDS each; crashes are left in build-fuzz/crashes.
 fuzz:
-	@tools/deps test
+	@tools/deps test fuzz
 	@tools/fuzz $(FUZZ_SECONDS)
 
 install: build
