@@ -17,6 +17,7 @@
 #include "base/time.h"
 #include "machine/sandbox_int.h"
 #include "machine/shim.h"
+#include "machine/tool.h"
 
 #define STOP_GRACE_MS 10000
 #define MEASURE_MS    5000 /* between looks at a tree's size */
@@ -72,7 +73,7 @@ static CO int create(const struct machine_job *job, struct err *e)
                        "a sandbox has no image: it shows the programs of this host (image '%.60s')",
                        job->spec->image);
     progress(job, "making the sandbox");
-    r = sandbox_remove(gone, job->deadline_ms, e);
+    r = tool_remove(gone, job->deadline_ms, e);
     if (r == 0 && mkdir(job->host->dir, 0700) < 0 && errno != EEXIST)
         r = err_sys(e, "make '%s'", job->host->dir);
     if (r == 0)
@@ -144,11 +145,11 @@ static CO int destroy(const struct machine_job *job, struct err *e)
     progress(job, "destroying");
     r = stop(job, true, e);
     if (r == 0)
-        r = sandbox_remove(gone, job->deadline_ms, e);
+        r = tool_remove(gone, job->deadline_ms, e);
     if (r == 0 && rename(dir, gone) < 0 && errno != ENOENT)
         r = err_sys(e, "rename '%s'", dir);
     if (r == 0)
-        r = sandbox_remove(gone, job->deadline_ms, e);
+        r = tool_remove(gone, job->deadline_ms, e);
     arena_done(&a);
     return r;
 }

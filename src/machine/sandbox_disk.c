@@ -7,19 +7,20 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <fts.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/offload.h"
 #include "base/proc.h"
 #include "base/time.h"
 #include "machine/sandbox_int.h"
 #include "machine/shim.h"
+#include "machine/tool.h"
 
-#define SETTLE_MS 20 /* between looks */
+#define SETTLE_MS  20     /* between looks */
+#define MEASURE_MS 120000 /* for a look at all of a tree */
+#define OUTSIDE    12     /* of measure()'s words: where those behind bwrap's begin */
 
 static const char *const parts[] = { "home", "work", "tmp", "var" };
 
@@ -62,18 +63,6 @@ CO int sandbox_tool(const char *const *argv, uint64_t deadline_ms, struct err *e
     if (r < 0 || code == 0)
         return r;
     return err_set(e, ERR_INTERNAL, "%s: %.*s", argv[0], (int)strcspn(text, "\n"), text);
-}
-
-CO int sandbox_remove(const char *path, uint64_t deadline_ms, struct err *e)
-{
-    const char *const opens[] = { "chmod", "-R", "u+rwX", "--", path, NULL };
-    const char *const removes[] = { "rm", "-rf", "--", path, NULL };
-
-    if (access(path, F_OK) < 0)
-        return 0;
-    if (geteuid() != 0 && sandbox_tool(opens, deadline_ms, e) < 0 && e->code == ERR_CANCELED)
-        return -ERR_CANCELED; /* what cannot be opened is told by rm */
-    return sandbox_tool(removes, deadline_ms, e);
 }
 
 /* --- making it --- */
@@ -173,24 +162,34 @@ CO int sandbox_disk_settle(const struct machine_job *job, struct arena *a, struc
 
 /* --- how full a tree is --- */
 
-struct measure {
-    const char *path;
-    long long bytes;
-};
-
-static int measure(void *arg, struct err *e)
+/*
+ * By du: it walks by descriptors, so no depth of directories hides anything from it, and counts
+ * what has several names once. Where we are not root, it is one within a namespace of users, for
+ * the sandbox may have shut a directory against its own user, which is ours.
+ */
+static CO int measure(const struct machine_job *job, const char *path, long long *ret,
+                      struct err *e)
 {
-    struct measure *m = arg;
-    char *path = xstrdup(m->path), *paths[] = { path, NULL };
-    FTS *fts = fts_open(paths, FTS_PHYSICAL | FTS_NOCHDIR | FTS_XDEV, NULL);
-    FTSENT *entry;
+    /* clang-format off */
+    const char *const argv[] = {
+        job->host->bwrap, "--unshare-user", "--uid", "0", "--gid", "0", "--cap-add",
+        "CAP_DAC_READ_SEARCH", "--dev-bind", "/", "/", "--",
+        "sh", "-c", "exec du -skx -- \"$1\" 2>/dev/null", "du", path, NULL,
+    };
+    /* clang-format on */
+    const struct tool tool = { .argv = geteuid() == 0 ? argv + OUTSIDE : argv,
+                               .deadline_ms = deadline_in(MEASURE_MS) };
+    AUTO(tool_end_done) struct tool_end end = { 0 };
+    struct str number = { 0 }, rest;
+    long long kib;
+    int r = tool_run(&tool, &end, e);
 
-    while (fts && (entry = fts_read(fts)))
-        if (entry->fts_info != FTS_DP && entry->fts_statp && entry->fts_info != FTS_NS)
-            m->bytes += (long long)entry->fts_statp->st_blocks * 512;
-    if (fts)
-        fts_close(fts);
-    free(path);
+    if (r < 0)
+        return r;
+    rest = buf_str(&end.out); /* with another status too: files go while it looks */
+    if (!str_split(&rest, '\t', &number) || int_parse(number, 0, INT64_MAX / KIB, &kib, e) < 0)
+        return err_set(e, ERR_INTERNAL, "the size of '%s' could not be told", path);
+    *ret = kib * (long long)KIB;
     return 0;
 }
 
@@ -198,14 +197,14 @@ CO int sandbox_disk_over(const struct machine_job *job, const struct sandbox *s,
                          struct err *e)
 {
     struct arena a = { 0 };
-    struct measure m = { .path = machine_path(job, &a, "tree") };
+    long long bytes = 0;
     int r = 0;
 
     if (!s->image)
-        r = offload(measure, &m, e);
+        r = measure(job, machine_path(job, &a, "tree"), &bytes, e);
     arena_done(&a);
     if (r == 0)
-        *ret = m.bytes > disk_mib(job->spec) * (long long)MIB ? m.bytes : 0;
+        *ret = bytes > disk_mib(job->spec) * (long long)MIB ? bytes : 0;
     return r;
 }
 
@@ -237,7 +236,7 @@ CO static int snapshot_in(const struct machine_job *job, const char *snapshot, s
         return r;
     if (access(to, F_OK) == 0)
         return 0; /* done before it was cut off; that names are new is fleet's to see to */
-    r = sandbox_remove(fresh, job->deadline_ms, e);
+    r = tool_remove(fresh, job->deadline_ms, e);
     if (r == 0)
         r = sandbox_disk_settle(job, a, e);
     if (r == 0 && mkdir(fresh, 0700) < 0)
@@ -268,9 +267,9 @@ CO static int put_back(const struct machine_job *job, const char *from, const ch
     const char *aside = machine_path(job, a, ".restore.old");
     int r;
 
-    r = sandbox_remove(fresh, job->deadline_ms, e);
+    r = tool_remove(fresh, job->deadline_ms, e);
     if (r == 0)
-        r = sandbox_remove(aside, job->deadline_ms, e);
+        r = tool_remove(aside, job->deadline_ms, e);
     if (r == 0)
         r = copy(from, fresh, job->deadline_ms, e);
     if (r < 0)
@@ -279,7 +278,7 @@ CO static int put_back(const struct machine_job *job, const char *from, const ch
         return err_sys(e, "rename '%s'", disk);
     if (rename(fresh, disk) < 0)
         return err_sys(e, "rename '%s'", fresh);
-    return sandbox_remove(aside, job->deadline_ms, e);
+    return tool_remove(aside, job->deadline_ms, e);
 }
 
 CO static int restore_in(const struct machine_job *job, const char *snapshot, struct arena *a,
@@ -319,45 +318,51 @@ CO int sandbox_drop_snapshot(const struct machine_job *job, const char *snapshot
     const char *dir = machine_path(job, &a, "snapshots");
     const char *path = arena_printf(&a, "%s/%s", dir, snapshot);
     const char *gone = arena_printf(&a, "%s/.%s.gone", dir, snapshot);
-    int r = sandbox_remove(gone, job->deadline_ms, e);
+    int r = tool_remove(gone, job->deadline_ms, e);
 
     if (r == 0 && rename(path, gone) < 0 && errno != ENOENT)
         r = err_sys(e, "rename '%s'", path);
     if (r == 0)
-        r = sandbox_remove(gone, job->deadline_ms, e);
+        r = tool_remove(gone, job->deadline_ms, e);
     arena_done(&a);
     return r;
+}
+
+/* How large it is; one that cannot be measured is there all the same. */
+static CO struct machine_snapshot snapshot_of(const struct machine_job *job, const char *path,
+                                              const char *name, int64_t made, struct arena *a)
+{
+    struct machine_snapshot one = { arena_strdup(a, name), made, 0, false };
+    long long bytes;
+    struct err e;
+
+    if (measure(job, path, &bytes, &e) == 0)
+        one.bytes = bytes;
+    return one;
 }
 
 CO int sandbox_snapshots(const struct machine_job *job, struct arena *a,
                          struct machine_snapshot **ret, size_t *ret_n, struct err *e)
 {
     const char *dir = machine_path(job, a, "snapshots");
-    size_t n = 0, cap = 16;
-    struct machine_snapshot *list = arena_alloc(a, cap * sizeof(*list)), *more;
     struct dirent **entries = NULL;
     int found = scandir(dir, &entries, NULL, alphasort);
+    struct machine_snapshot *list;
+    size_t n = 0;
 
+    if (found < 0 && errno != ENOENT)
+        return err_sys(e, "read '%s'", dir);
+    list = arena_alloc(a, (size_t)(found > 0 ? found : 1) * sizeof(*list));
     for (int i = 0; i < found; i++) {
         const char *path = arena_printf(a, "%s/%s", dir, entries[i]->d_name);
-        struct measure m = { .path = path };
         struct stat st;
 
-        if (entries[i]->d_name[0] != '.' && stat(path, &st) == 0 && offload(measure, &m, e) == 0) {
-            if (n == cap) {
-                more = arena_alloc(a, 2 * cap * sizeof(*list));
-                memcpy(more, list, n * sizeof(*list));
-                list = more;
-                cap *= 2;
-            }
-            list[n++] =
-                (struct machine_snapshot){ arena_strdup(a, entries[i]->d_name),
-                                           (int64_t)st.st_mtim.tv_sec * 1000, m.bytes, false };
-        }
+        if (entries[i]->d_name[0] != '.' && stat(path, &st) == 0)
+            list[n++] = snapshot_of(job, path, entries[i]->d_name, st.st_mtim.tv_sec * 1000, a);
         free(entries[i]);
     }
     free(entries);
     *ret = list;
     *ret_n = n;
-    return found < 0 && errno != ENOENT ? err_sys(e, "read '%s'", dir) : 0;
+    return 0;
 }

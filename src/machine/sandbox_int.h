@@ -55,8 +55,6 @@ CO int sandbox_snapshots(const struct machine_job *job, struct arena *a,
 /* Over its disk? Only trees can be: bytes used, or 0 while it is within. */
 CO int sandbox_disk_over(const struct machine_job *job, const struct sandbox *s, long long *ret,
                          struct err *e) MUST_CHECK;
-/* Remove a directory with all below it; nothing there is fine. */
-CO int sandbox_remove(const char *path, uint64_t deadline_ms, struct err *e) MUST_CHECK;
 /* Run a program to its end; not 0: its last words. */
 CO int sandbox_tool(const char *const *argv, uint64_t deadline_ms, struct err *e) MUST_CHECK;
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* machine/sandbox_test.c — the driver alone: a script is the agent, this program the shim. */
+#include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +11,7 @@
 #include "base/time.h"
 #include "in_fiber.h"
 #include "machine/machine.h"
+#include "machine/sandbox_int.h"
 #include "machine/shim.h"
 #include "net/stream.h"
 
@@ -209,6 +212,49 @@ CO_TEST(the_disk_has_an_end)
     }
     CO_CHECK(machine_sandbox.watch(&r.job, &a, &reason, e) == 0);
     CO_CHECK(reason && strstr(reason, "MiB on a disk of 64"));
+    return 0;
+}
+
+/* Directories in each other until a path to the innermost is longer than PATH_MAX, and there a file
+ * of 3 MiB. */
+static bool dig(const char *top)
+{
+    static const char zeros[64 * KIB];
+    AUTO(close_fd) int at = open(top, O_DIRECTORY | O_CLOEXEC), file = -1;
+    char name[201];
+
+    memset(name, 'd', 200);
+    name[200] = '\0';
+    for (int i = 0; i < 30 && at >= 0; i++) {
+        int next = mkdirat(at, name, 0755) == 0 ? openat(at, name, O_DIRECTORY | O_CLOEXEC) : -1;
+
+        close(at);
+        at = next;
+    }
+    if (at >= 0)
+        file = openat(at, "big", O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
+    for (int i = 0; i < 48; i++)
+        if (file < 0 || write(file, zeros, sizeof(zeros)) != (ssize_t)sizeof(zeros))
+            return false;
+    return true;
+}
+
+CO_TEST(no_depth_hides_from_a_trees_limit)
+{
+    AUTO(room_done) struct room r = { .listener = -1 };
+    AUTO(arena_done) struct arena a = { 0 };
+    const struct sandbox tree = { .image = false };
+    long long over = 0;
+
+    if (!room_init(&r, "exit 0"))
+        return 0;
+    CO_CHECK(machine_sandbox.create(&r.job, e) == 0);
+    r.spec.disk_mib = 2;
+    CO_CHECK(mkdir(machine_path(&r.job, &a, "tree"), 0755) == 0 || errno == EEXIST);
+    CO_CHECK(sandbox_disk_over(&r.job, &tree, &over, e) == 0 && over == 0);
+    CO_CHECK(dig(machine_path(&r.job, &a, "tree")));
+    CO_CHECK(sandbox_disk_over(&r.job, &tree, &over, e) == 0);
+    CO_CHECK(over > 3 * (long long)MIB && over < 6 * (long long)MIB);
     return 0;
 }
 

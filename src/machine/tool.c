@@ -129,6 +129,20 @@ CO int tool_must(const struct tool *tool, struct buf *out, struct err *e)
     return out ? buf_add_str(out, buf_str(&end.out), e) : 0;
 }
 
+CO int tool_remove(const char *path, uint64_t deadline_ms, struct err *e)
+{
+    const char *const opens[] = { "chmod", "-Rf", "u+rwX", "--", path, NULL };
+    const char *const removes[] = { "rm", "-rf", "--", path, NULL };
+    const struct tool open = { .argv = opens, .deadline_ms = deadline_ms };
+    const struct tool remove = { .argv = removes, .deadline_ms = deadline_ms };
+
+    if (access(path, F_OK) < 0)
+        return 0;
+    if (geteuid() != 0 && tool_must(&open, NULL, e) < 0 && e->code == ERR_CANCELED)
+        return -ERR_CANCELED; /* what cannot be opened is told by rm */
+    return tool_must(&remove, NULL, e);
+}
+
 static bool in_path(const char *program)
 {
     struct str path = str_of(getenv("PATH")), dir;

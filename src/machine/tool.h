@@ -35,6 +35,9 @@ void tool_end_done(struct tool_end *t);
  * be NULL) gets what it printed; it is the caller's, initialised. */
 CO int tool_must(const struct tool *tool, struct buf *out, struct err *e) MUST_CHECK;
 
+/* Remove a directory with all below it, however deep and whoever's it is; nothing there is fine. */
+CO int tool_remove(const char *path, uint64_t deadline_ms, struct err *e) MUST_CHECK;
+
 /* The end of a text, cut to whole lines and to n bytes, on one line: for error messages. */
 struct str tool_last_words(struct str text, size_t n);
 
