@@ -41,6 +41,16 @@ int json_parse(struct str text, size_t max_depth, struct arena *a, json_t **ret,
 /* Is the text one JSON value by the same rules? Builds nothing. */
 int json_check(struct str text, size_t max_depth, struct err *e) MUST_CHECK;
 
+/*
+ * Foreign JSON holds what json_parse() refuses and no database takes: Node writes U+0000 and halves
+ * of surrogate pairs as escapes, and who cuts a text may cut a pair. A copy in the arena in which
+ * each of them is U+FFFD; {NULL, 0}: there are none.
+ */
+struct str json_mend(struct str text, struct arena *a);
+
+/* text without the byte order mark that some writers (PowerShell, .NET) put in front. */
+struct str json_unmarked(struct str text);
+
 /* Compact text, keys in insertion order, UTF-8 raw. */
 int json_write(const json_t *j, struct buf *b, struct err *e) MUST_CHECK;
 

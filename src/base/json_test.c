@@ -256,3 +256,35 @@ TEST(a_member_is_found_when_it_is_a_string)
     CHECK(json_member_str(NULL, "s").p == NULL);
     arena_done(&a);
 }
+
+TEST(texts_that_cannot_be_held_are_mended)
+{
+    static const struct {
+        const char *text, *want; /* want NULL: there is nothing to mend */
+    } rows[] = {
+        { "\"\\u0000\"", "\"\\ufffd\"" },
+        { "\"a\\uD83Eb\"", "\"a\\ufffdb\"" },
+        { "\"\\udd9e\\ud83e\"", "\"\\ufffd\\ufffd\"" },
+        { "\"\\ud83e\\ud83e\\udd9e\"", "\"\\ufffd\\ud83e\\udd9e\"" },
+        { "\"\\\\u0000 \\u0000\"", "\"\\\\u0000 \\ufffd\"" },
+        { "\"\\ud83e\\udd9e\"", NULL },
+        { "\"\\\\u0000\"", NULL },
+        { "\"\\u00e4\"", NULL },
+        { "\"\\u12", NULL },
+        { "\"\\ud83e\\", "\"\\ufffd\\" },
+        { "\\u", NULL },
+        { "\\", NULL },
+        { "", NULL },
+    };
+
+    for (size_t i = 0; i < LEN(rows); i++) {
+        struct arena a = { 0 };
+        struct str got = json_mend(str_of(rows[i].text), &a);
+
+        if (rows[i].want)
+            CHECK(str_eq_z(got, rows[i].want));
+        else
+            CHECK(got.p == NULL);
+        arena_done(&a);
+    }
+}

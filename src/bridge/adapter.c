@@ -23,6 +23,20 @@ enum agent_api agent_api_of(struct str name)
     return (enum agent_api)api;
 }
 
+int adapter_json(struct str text, size_t max_depth, struct arena *a, json_t **ret, struct err *e)
+{
+    struct json_fail fail;
+    struct str mended;
+    int r;
+
+    text = json_unmarked(text);
+    r = json_parse(text, max_depth, a, ret, &fail, e);
+    if (r != -ERR_INVALID || fail.kind != JSON_FAIL_UNICODE)
+        return r;
+    mended = json_mend(text, a);
+    return mended.n ? json_parse(mended, max_depth, a, ret, NULL, e) : r;
+}
+
 int adapter_read(const struct adapter *adapter, struct str body, struct arena *a, struct str *ret,
                  struct err *e)
 {
@@ -31,7 +45,7 @@ int adapter_read(const struct adapter *adapter, struct str body, struct arena *a
 
     if (!str_trim(body).n)
         return err_set(e, ERR_INVALID, "Invalid response: the body is empty");
-    r = json_parse(body, ANSWER_DEPTH, a, &json, NULL, e);
+    r = adapter_json(body, ANSWER_DEPTH, a, &json, e);
     if (r < 0)
         return err_set(e, ERR_INVALID, "Invalid response: not JSON");
     if (!json_is_object(json))

@@ -47,7 +47,13 @@ int adapter_read(const struct adapter *adapter, struct str body, struct arena *a
  * One event of a stream. The events of all three dialects are known whatever the agent's own:
  * OpenAI's chunks, Anthropic's content_block_delta, OpenResponses' response.output_text.delta.
  */
-enum delta_kind { DELTA_NONE, DELTA_TEXT, DELTA_END, DELTA_ERROR };
+enum delta_kind {
+    DELTA_NONE,
+    DELTA_BEGIN, /* of a stream that will say that it has come to its end */
+    DELTA_TEXT,
+    DELTA_END,
+    DELTA_ERROR
+};
 struct delta {
     struct str text;      /* of DELTA_TEXT; of DELTA_ERROR: what went wrong. In the arena. */
     enum error_type type; /* of DELTA_ERROR */

@@ -38,6 +38,8 @@ static enum delta_kind typed_event(struct str type, const json_t *event, struct 
         return text_delta(json_object_get(json_object_get(event, "delta"), "text"), a, ret);
     if (str_eq_z(type, "response.output_text.delta"))
         return text_delta(json_object_get(event, "delta"), a, ret);
+    if (str_eq_z(type, "message_start") || str_eq_z(type, "response.created"))
+        return DELTA_BEGIN;
     if (str_eq_z(type, "message_stop") || str_eq_z(type, "response.completed") ||
         str_eq_z(type, "response.incomplete"))
         return DELTA_END;
@@ -58,7 +60,7 @@ enum delta_kind delta_read(struct str data, struct arena *a, struct delta *ret)
     *ret = (struct delta){ .type = ERROR_NONE };
     if (str_eq_z(str_trim(data), "[DONE]"))
         return DELTA_END;
-    if (json_parse(data, EVENT_DEPTH, a, &event, NULL, &e) < 0) {
+    if (adapter_json(data, EVENT_DEPTH, a, &event, &e) < 0) {
         ret->text = STR("Invalid response: an event is not JSON");
         ret->type = ERROR_UNKNOWN;
         return DELTA_ERROR;

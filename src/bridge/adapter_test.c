@@ -97,6 +97,11 @@ TEST(answers_to_messages_are_read_generously)
         { "{\"content\":[1,2]}", "[1,2]" },
         { "{\"foo\":1,\"bar\":[true,null,\"x\"]}", "{\"foo\":1,\"bar\":[true,null,\"x\"]}" },
         { "{}", "{}" },
+        { "\xef\xbb\xbf{\"content\":\"x\"}", "x" },
+        { "{\"content\":\"a\\u0000b\"}", "a\xef\xbf\xbd"
+                                         "b" },
+        { "{\"content\":\"cut \\ud83e\"}", "cut \xef\xbf\xbd" },
+        { "{\"content\":\"\\ud83e\\udd9e \\\\u0000\"}", "\xf0\x9f\xa6\x9e \\u0000" },
         { "{\"content\":null}", NULL },
         { "{\"message\":null}", NULL },
         { "[]", NULL },
@@ -109,6 +114,8 @@ TEST(answers_to_messages_are_read_generously)
         { "{\"content\":\"x\"", NULL },
         { "{\"content\":\"x\"} y", NULL },
         { "{\"content\":\"\xff\"}", NULL },
+        { "{\"content\":\"\\ud83e\xff\"}", NULL },
+        { "{\"content\":\"\\u0000\"", NULL },
     };
 
     check_answers(API_MESSAGES, rows, LEN(rows));
@@ -159,8 +166,11 @@ TEST(events_of_all_dialects_are_known)
         { "[DONE]", DELTA_END, NULL, ERROR_NONE },
         { "{\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}", DELTA_NONE, NULL, ERROR_NONE },
         { "{\"choices\":[{\"delta\":{\"content\":\"x\"}}]}", DELTA_TEXT, "x", ERROR_NONE },
+        { "{\"choices\":[{\"delta\":{\"content\":\"\\ud83e\"}}]}", DELTA_TEXT, "\xef\xbf\xbd",
+          ERROR_NONE },
         { "{\"choices\":[]}", DELTA_NONE, NULL, ERROR_NONE },
-        { "{\"type\":\"message_start\"}", DELTA_NONE, NULL, ERROR_NONE },
+        { "{\"type\":\"message_start\"}", DELTA_BEGIN, NULL, ERROR_NONE },
+        { "{\"type\":\"response.created\",\"response\":{}}", DELTA_BEGIN, NULL, ERROR_NONE },
         { "{\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"text\":\"x\"}}",
           DELTA_TEXT, "x", ERROR_NONE },
         { "{\"type\":\"content_block_delta\",\"delta\":{\"type\":\"input_json_delta\","

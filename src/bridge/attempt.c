@@ -25,7 +25,7 @@ struct flight {
     /* of a stream */
     struct arena event;
     struct buf text;
-    bool ended;
+    bool will_end, ended; /* its end is an event of its own; that event has come */
 };
 
 /* An agent cannot fill our answers: long texts are cut between characters. */
@@ -157,6 +157,9 @@ CO static int on_event(const char *event, struct str data, void *arg, struct err
         }
         r = pass_on(f, delta.text, e);
         break;
+    case DELTA_BEGIN:
+        f->will_end = true;
+        break;
     case DELTA_END:
         f->ended = true;
         r = STREAM_ENDED;
@@ -210,6 +213,10 @@ CO static int read_events(struct flight *f, struct http_exchange *x, struct err 
         return r < 0 ? r : 0;
     if (r == STREAM_ENDED)
         drain(x, piece);
+    if (f->will_end && !f->ended) {
+        fail(f, ERROR_NETWORK, STR("the stream was cut short"));
+        return 0;
+    }
     if (!f->ended && !f->text.n) {
         fail(f, ERROR_UNKNOWN, STR("Invalid response: a stream without text"));
         return 0;
@@ -292,6 +299,19 @@ CO static int stream(struct flight *f, struct err *e)
     return r;
 }
 
+/*
+ * A call that had to wait for its turn may come to an agent with next to no time left; that the
+ * agent did not answer then says nothing about it.
+ */
+static bool is_hurried(const struct flight *f)
+{
+    uint64_t own = (uint64_t)f->agent->timeout_ms, whole = (uint64_t)f->b->conf->call_deadline_ms;
+
+    if (whole && whole < own)
+        own = whole;
+    return f->call.deadline_ms < f->began_ms + own / 2;
+}
+
 CO int attempt_make(struct bridge *b, const struct agent *agent, struct str body,
                     uint64_t deadline_ms, const struct call_sink *sink, struct arena *a,
                     struct attempt *ret, struct err *e)
@@ -318,6 +338,7 @@ CO int attempt_make(struct bridge *b, const struct agent *agent, struct str body
     buf_init(&f.text, (size_t)b->conf->response_max);
     r = sink ? stream(&f, e) : fetch(&f, e);
     ret->latency_ms = (double)(now_us() - f.began_us) / 1000;
+    ret->hurried = ret->type == ERROR_TIMEOUT && !ret->status && is_hurried(&f);
     buf_done(&f.text);
     arena_done(&f.event);
     arena_done(&f.scratch);

@@ -7,6 +7,7 @@
 struct attempt {
     bool begun; /* a piece of the answer has been passed on: no second try */
     bool retriable;
+    bool hurried; /* the call's deadline left it less than half of the time that it should have */
     enum error_type type;     /* ERROR_NONE: text is the answer */
     struct str text, error;   /* in the arena */
     int status;               /* 0: no answer */

@@ -227,7 +227,8 @@ CO static int try_agent(struct flow *f, size_t i, unsigned n, bool *ret_stop, st
     r = ask_agent(f, agent, name, n ? n : (unsigned)agent->max_retries, &last, &made, e);
     if (r < 0)
         return r;
-    note_outcome(f, name, &last, (double)(now_us() - began_us) / 1000, made);
+    if (!last.hurried || made > 1)
+        note_outcome(f, name, &last, (double)(now_us() - began_us) / 1000, made);
     take_outcome(f, i, &last);
     *ret_stop = f->ret->success || last.begun || is_late(f);
     return 0;
@@ -440,6 +441,17 @@ CO static int run_turn(struct flow *f, struct lane *lane, struct err *e)
     return r < 0 ? r : end_turn(f, e);
 }
 
+/* Its turn did not come within the deadline of calls: nothing is stored, and nobody was asked. */
+static int late_result(struct flow *f, struct err *e)
+{
+    f->ret->latency_ms = elapsed_ms(f);
+    f->ret->type = ERROR_TIMEOUT;
+    f->ret->error =
+        str_of(arena_printf(f->a, "Request timeout after %gs: an earlier call is still running",
+                            (double)f->b->conf->call_deadline_ms / 1000));
+    return call_result_write(f->ret, f->a, e);
+}
+
 CO static int run_in_lanes(struct flow *f, struct err *e)
 {
     struct bridge *b = f->b;
@@ -452,6 +464,8 @@ CO static int run_in_lanes(struct flow *f, struct err *e)
         r = lane_enter(&b->sessions, f->req->session_id, f->deadline_ms, &session, e);
     if (r == 0)
         r = run_turn(f, session, e);
+    else if (r == -ERR_TIMEOUT && f->deadline_ms != f->req->deadline_ms)
+        r = late_result(f, e);
     lane_leave(&b->sessions, session);
     lane_leave(&b->keys, key);
     return r;

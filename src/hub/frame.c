@@ -103,55 +103,6 @@ static int normal_form(struct str text, struct arena *a, struct frame *ret, stru
     return r;
 }
 
-/* The code unit of an escape "\\uXXXX" at p, or -1. */
-static int unit_at(const char *p, const char *end)
-{
-    unsigned char bytes[2];
-
-    if (end - p < 6 || p[0] != '\\' || p[1] != 'u' ||
-        hex_parse((struct str){ p + 2, 4 }, bytes, 2, NULL) < 0)
-        return -1;
-    return bytes[0] << 8 | bytes[1];
-}
-
-/* Bytes of the escape at p that may stay; 0: it is U+0000, or half of a pair. */
-static size_t good_escape(const char *p, const char *end)
-{
-    int unit = unit_at(p, end), next;
-
-    if (unit < 0)
-        return end - p < 2 ? 1 : 2;
-    if (unit >= 0xd800 && unit <= 0xdbff) {
-        next = unit_at(p + 6, end);
-        return next >= 0xdc00 && next <= 0xdfff ? 12 : 0;
-    }
-    return unit && (unit < 0xdc00 || unit > 0xdfff) ? 6 : 0;
-}
-
-/*
- * Node writes U+0000 and halves of surrogate pairs into its JSON, a program's output can hold them;
- * no database takes them. Both become U+FFFD. {NULL, 0}: there are none.
- */
-static struct str without_bad_escapes(struct str text, struct arena *a)
-{
-    const char *p = text.p, *end = text.p + text.n;
-    bool any = false;
-    char *copy, *out;
-
-    if (!text.n || !memmem(text.p, text.n, "\\u", 2))
-        return (struct str){ 0 };
-    out = copy = arena_raw(a, text.n);
-    while (p < end) {
-        size_t n = *p == '\\' ? good_escape(p, end) : 1;
-
-        memcpy(out, n ? p : "\\ufffd", n ? n : 6);
-        any = any || !n;
-        out += n ? n : 6;
-        p += n ? n : 6;
-    }
-    return any ? (struct str){ copy, (size_t)(out - copy) } : (struct str){ 0 };
-}
-
 int frame_parse(struct str text, struct arena *a, struct frame *ret, struct err *e)
 {
     struct frame f = { .text = text };
@@ -159,7 +110,7 @@ int frame_parse(struct str text, struct arena *a, struct frame *ret, struct err 
     int r = json_check(text, FRAME_DEPTH, e);
 
     if (r < 0) {
-        mended = without_bad_escapes(text, a);
+        mended = json_mend(text, a);
         return mended.n ? frame_parse(mended, a, ret, e) : r;
     }
     if (*skip_space(text.p) != '{')

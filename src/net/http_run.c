@@ -170,7 +170,7 @@ static int decode_body(struct http_job *job, struct err *e)
         return body_issue(job, "missing", "Field required", NULL);
     if (req->body.n && !is_json(http_header_get(req, "Content-Type")))
         return body_foreign(job);
-    r = json_parse(req->body.n ? req->body : STR("{}"),
+    r = json_parse(req->body.n ? json_unmarked(req->body) : STR("{}"),
                    (size_t)job->conn->server->limits->json_depth, req->arena, &doc, &fail, e);
     if (r == -ERR_INVALID)
         return body_malformed(job, &fail, e);

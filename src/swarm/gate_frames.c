@@ -38,23 +38,6 @@ static int read_id(const json_t *object, struct arena *a, struct gate_frame *ret
     return 0;
 }
 
-/*
- * A text that has a \u0000 in it is one that we cannot hold. That its request may be answered under
- * its id, it is read with another character there.
- */
-static json_t *without_nul(struct str text, struct arena *a)
-{
-    struct str copy = arena_str(a, text);
-    char *p = arena_strndup(a, copy.p, copy.n);
-    json_t *doc = NULL;
-    struct err e;
-
-    for (size_t i = 0; i + 6 <= text.n; i++)
-        if (memcmp(p + i, "\\u0000", 6) == 0)
-            memcpy(p + i, "\\ufffd", 6);
-    return json_parse((struct str){ p, text.n }, GATE_DEPTH, a, &doc, NULL, &e) == 0 ? doc : NULL;
-}
-
 static int read_frame(json_t *doc, struct arena *a, struct gate_frame *ret, struct err *e)
 {
     json_t *params;
@@ -82,6 +65,7 @@ int gate_frame_parse(struct str text, struct arena *a, struct gate_frame *ret, s
 {
     json_t *doc = NULL;
     struct json_fail fail = { 0 };
+    struct str mended;
     struct err ignored;
     int r;
 
@@ -92,9 +76,10 @@ int gate_frame_parse(struct str text, struct arena *a, struct gate_frame *ret, s
     if (r == 0)
         return read_frame(doc, a, ret, e);
     if (r == -ERR_INVALID && fail.kind == JSON_FAIL_UNICODE) {
-        doc = without_nul(text, a);
-        if (doc)
-            (void)read_frame(doc, a, ret, &ignored); /* for its id; it is refused in any case */
+        /* A text that we cannot hold: mended it is read for its id; it is refused in any case. */
+        mended = json_mend(text, a);
+        if (mended.n && json_parse(mended, GATE_DEPTH, a, &doc, NULL, &ignored) == 0)
+            (void)read_frame(doc, a, ret, &ignored);
     }
     return r == -ERR_INVALID ? err_wrap(e, "Invalid JSON") : r;
 }

@@ -128,6 +128,9 @@ TEST(what_is_no_frame_is_refused_under_its_id_when_it_has_one)
           "params is not", true },
         { "{\"type\":\"req\",\"id\":\"1\",\"method\":\"connect\",\"params\":{\"a\":\"\\u0000\"}}",
           "\"1\"", "Invalid JSON", true },
+        { "{\"type\":\"req\",\"id\":\"2\",\"method\":\"agent.send\",\"params\":{\"message\":"
+          "\"\\ud83e\"}}",
+          "\"2\"", "Invalid JSON", true },
     };
 
     for (size_t i = 0; i < LEN(cases); i++) {

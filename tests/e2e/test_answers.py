@@ -70,6 +70,15 @@ def test_an_unusable_2xx_is_a_failure_that_is_not_retried_and_counts(daemon, mak
     assert daemon.health(name)["total_failures"] == 1
 
 
+def test_text_that_no_store_can_hold_is_mended_and_not_the_end_of_the_call(daemon, make_agent):
+    """U+0000, and half of a surrogate pair, which agents leave when they cut a text."""
+    agent = make_agent(act.reply(200, b'{"content":"a\\u0000b \\ud83e\\udd9e cut \\ud83e"}'))
+    session = unique("session")
+    result = daemon.call(daemon.register(agent, unique("agent")), session_id=session)
+    assert (result["success"], result["response"]) == (True, "a\ufffdb \U0001f99e cut \ufffd")
+    assert daemon.turns(session)[1] == ("assistant", result["response"])
+
+
 @pytest.mark.parametrize("status", [200, 201, 202, 206, 299])
 def test_every_2xx_with_a_body_is_a_success(daemon, make_agent, status):
     name = daemon.register(make_agent(act.answers({"content": "x"}, status)), unique("agent"))

@@ -1,5 +1,7 @@
 """Health of agents: the summary, the record, and the single rule that moves the status."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import agent as act
 import pytest
 from wait import unique
@@ -87,6 +89,21 @@ def test_all_attempts_on_an_agent_in_one_call_count_once(daemon, make_agent):
     assert not daemon.call(name)["success"]
     assert len(agent.requests) == 6
     assert (daemon.health(name)["total_requests"], daemon.health(name)["total_failures"]) == (2, 1)
+
+
+def test_an_agent_that_was_given_no_time_has_not_failed(start, make_agent):
+    daemon = start("--bridge.call_deadline=3s")
+    agent = make_agent(act.hangs)
+    name = daemon.register(agent, "a", max_retries=1)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(daemon.call, name, session_id="s")
+        agent.wait_requests(1)
+        waiting = [pool.submit(daemon.call, name, session_id="s") for _ in range(5)]
+        results = [call.result() for call in [first, *waiting]]
+    assert [result["error_type"] for result in results] == ["timeout"] * 6
+    assert all("Request timeout after " in result["error"] for result in results)
+    record = daemon.health(name)
+    assert (record["total_requests"], record["status"]) == (1, "unhealthy")
 
 
 def test_in_a_failover_each_agent_gets_its_own_outcome(daemon, make_agent):

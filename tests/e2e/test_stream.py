@@ -128,6 +128,31 @@ def test_after_the_first_delta_there_is_no_retry_and_no_fallback(daemon, make_ag
     assert daemon.turns(session) == [("user", "hello")]
 
 
+@pytest.mark.parametrize("api", ["messages", "responses"])
+def test_a_stream_that_is_cut_where_nothing_shows_it_is_no_answer(daemon, make_agent, api):
+    """Without chunks or a length a dead agent's stream ends like a whole one, but for its events."""
+    whole = EVENTS[api](["started", "never"])
+    text = "".join(f"event: {name}\ndata: {data}\n\n" for name, data in whole)
+    cut = text[:text.index("never")].rpartition("\n\n")[0] + "\n\n"
+
+    def stops(exchange):
+        act.reply(200, cut.encode(), [("Content-Type", "text/event-stream"),
+                                      ("Connection", "close")], length=False)(exchange)
+        exchange.close()
+    name = daemon.register(make_agent(stops), unique("agent"), api=api, max_retries=1)
+    session = unique("session")
+    events = stream(daemon, name, session_id=session)
+    assert deltas(events) == ["started"]
+    assert (events[-1][1]["success"], events[-1][1]["error_type"]) == (False, "network")
+    assert daemon.turns(session) == [("user", "hello")]
+
+
+def test_a_stream_without_any_word_of_its_end_ends_with_its_body(daemon, make_agent):
+    agent = make_agent(act.sse(act.openai_events(TEXTS)[:-2]))
+    events = stream(daemon, daemon.register(agent, unique("agent"), api="openai"))
+    assert (deltas(events), events[-1][1]["success"]) == (TEXTS, True)
+
+
 def test_a_failed_call_is_a_single_result_event(daemon, make_agent):
     name = daemon.register(make_agent(act.fails(500)), unique("agent"), max_retries=1)
     (kind, result), = stream(daemon, name)

@@ -123,6 +123,15 @@ def test_the_offset_counts_characters_not_bytes(daemon):
     assert detail["loc"] == ["body", 8]
 
 
+def test_a_byte_order_mark_in_front_is_no_part_of_the_body(daemon, make_agent):
+    agent = make_agent(act.reply(200, b'\xef\xbb\xbf{"content":"answered"}'))
+    body = json.dumps({"agent_name": daemon.register(agent, unique("agent")), "prompt": "p"})
+    assert post(daemon, "/api/vps/call", body.encode("utf-8-sig")).json()["response"] == "answered"
+    detail, = refused(daemon, "/api/vps/call", b'\xef\xbb\xbf{bad')
+    assert detail["loc"] == ["body", 1]
+    assert refused(daemon, "/api/vps/call", b"\xef\xbb\xbf")[0]["type"] == "json_invalid"
+
+
 AGENT = {"name": "n", "host": "h", "port": 1}
 
 
