@@ -56,18 +56,11 @@ void hub_hide_token(struct http_req *req)
 
 /*
  * The original let every web page call. The server has refused the origins that are not allowed
- * already; to the others it is said that they may.
+ * already, and told the others that they may.
  */
 static void allow_origin(struct http_req *req)
 {
-    struct str origin = http_header_get(req, "Origin");
-
     hub_hide_token(req);
-    if (origin.n) {
-        http_reply_header(req, "Access-Control-Allow-Origin",
-                          arena_strndup(req->arena, origin.p, origin.n));
-        http_reply_header(req, "Vary", "Origin");
-    }
     http_reply_header(req, "Access-Control-Allow-Methods", "GET, POST, PUT, DELETE, OPTIONS");
     http_reply_header(req, "Access-Control-Allow-Headers", "Content-Type, Authorization");
 }

@@ -154,6 +154,14 @@ static void fill_request(struct http_job *job)
     name_request(job);
 }
 
+/* What a browser wants to hear before a page of an allowed origin may read the answer. */
+static void allow_origin(struct http_req *req, struct str origin)
+{
+    http_reply_header(req, "Access-Control-Allow-Origin",
+                      arena_strndup(req->arena, origin.p, origin.n));
+    http_reply_header(req, "Vary", "Origin");
+}
+
 /* Refused because of who asks from where; no dialect of a room speaks here. */
 static bool check_origin(struct http_job *job)
 {
@@ -165,8 +173,12 @@ static bool check_origin(struct http_job *job)
         http_reply_plain(&job->req, 403, "error", "Forbidden: this Host is not served here");
     } else {
         origin = http_header_get(&job->req, "Origin");
-        if (!origin.p || !s->ops.origin_allowed || s->ops.origin_allowed(origin, s->ops.arg))
+        if (!origin.p || !s->ops.origin_allowed)
             return true;
+        if (s->ops.origin_allowed(origin, s->ops.arg)) {
+            allow_origin(&job->req, origin);
+            return true;
+        }
         http_reply_plain(&job->req, 403, "error", "Forbidden: this Origin is not allowed");
     }
     http_count_refused(REFUSED_ORIGIN);
@@ -209,9 +221,31 @@ static void refuse_path(struct http_job *job)
                           : "Not Found");
 }
 
+/* A browser asks whether a page may send what it is about to; it sends no token with that. */
+static bool is_preflight(const struct http_req *req)
+{
+    return req->method == HTTP_M_OPTIONS && http_header_get(req, "Origin").n &&
+           http_header_get(req, "Access-Control-Request-Method").n;
+}
+
+static void allow_preflight(struct http_job *job, const char *allow)
+{
+    struct http_req *req = &job->req;
+
+    req->status = 204;
+    http_reply_header(req, "Access-Control-Allow-Methods", allow);
+    http_reply_header(req, "Access-Control-Allow-Headers",
+                      "Authorization, Content-Type, X-Auth-Token, Idempotency-Key, "
+                      "dbos-idempotency-key, Last-Event-ID");
+    http_reply_header(req, "Access-Control-Max-Age", "600");
+    job->drop = true;
+}
+
 static void refuse_method(struct http_job *job, const char *allow)
 {
-    if (job->req.method == HTTP_M_OPTIONS && job->dialect->options_text) {
+    if (is_preflight(&job->req)) {
+        allow_preflight(job, allow);
+    } else if (job->req.method == HTTP_M_OPTIONS && job->dialect->options_text) {
         http_reply_text(&job->req, 200, "text/html; charset=utf-8", str_of(allow));
         job->drop = true;
     } else if (job->req.method == HTTP_M_OPTIONS && job->dialect->options_answer) {

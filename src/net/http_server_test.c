@@ -119,6 +119,8 @@ TEST(bodies_larger_than_the_read_buffer_are_gathered)
     CHECK(serve(&usual, big_bodies));
 }
 
+#define PREFLIGHT "Access-Control-Request-Method: POST\r\n"
+
 static CO int statuses(struct err *e)
 {
     static const struct {
@@ -144,7 +146,19 @@ static CO int statuses(struct err *e)
           "{\"detail\":\"Request body too large\"}" },
         { "GET /t/things/x" H "Origin: http://bad\r\n" CLOSE "\r\n", "HTTP/1.1 403 ",
           "{\"error\":\"Forbidden: " },
-        { "GET /t/things/x" H "Origin: http://good\r\n" CLOSE "\r\n", "HTTP/1.1 200 ", "" },
+        { "GET /t/things/x" H "Origin: http://good\r\n" CLOSE "\r\n", "HTTP/1.1 200 ",
+          "\r\nAccess-Control-Allow-Origin: http://good\r\nVary: Origin\r\n" },
+        { "GET /t/secret" H "Origin: http://good\r\n" CLOSE "\r\n", "HTTP/1.1 401 ",
+          "\r\nAccess-Control-Allow-Origin: http://good\r\n" },
+        { "OPTIONS /t/things" H "Origin: http://good\r\n" PREFLIGHT CLOSE "\r\n", "HTTP/1.1 204 ",
+          "\r\nAccess-Control-Allow-Methods: POST, DELETE\r\n" },
+        { "OPTIONS /x/thing" H "Origin: http://good\r\n" PREFLIGHT CLOSE "\r\n", "HTTP/1.1 204 ",
+          "\r\nAccess-Control-Allow-Headers: Authorization, Content-Type, " },
+        { "OPTIONS /t/things" H "Origin: http://bad\r\n" PREFLIGHT CLOSE "\r\n", "HTTP/1.1 403 ",
+          "{\"error\":\"Forbidden: " },
+        { "OPTIONS /t/things" H PREFLIGHT CLOSE "\r\n", "HTTP/1.1 405 ", "" },
+        { "OPTIONS /t/none" H "Origin: http://good\r\n" PREFLIGHT CLOSE "\r\n", "HTTP/1.1 404 ",
+          "" },
         { "GET /t/things/x HTTP/1.1\r\nHost: evil\r\n" CLOSE "\r\n", "HTTP/1.1 403 ", "" },
         { "GET /t/secret" H CLOSE "\r\n", "HTTP/1.1 401 ", "{\"error\":\"Unauthorized\"}" },
         { "GET /t/secret" H CLOSE "\r\n", "HTTP/1.1 401 ", "WWW-Authenticate: Bearer\r\n" },

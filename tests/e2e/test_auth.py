@@ -144,6 +144,39 @@ def test_more_hosts_and_origins_can_be_allowed(start):
     assert ask(daemon, "GET", "/api/vps/agents", headers[:1]).status == 401
 
 
+PREFLIGHT = ("Access-Control-Request-Method", "POST")
+METHODS = {"/api/vps/call": {"POST"}, "/messages": {"POST"}, "/api/v1/agents": {"GET", "POST"},
+           "/api/vps/sessions/x": {"GET", "DELETE"}}
+
+
+def listed(answer, name):
+    return {one.strip() for one in answer.header(name).split(",")}
+
+
+def test_a_page_of_an_allowed_origin_can_really_call(start):
+    daemon = start("--auth.origins=https://ui.example")
+    page, token = ("Origin", "https://ui.example"), bearer(daemon.token)
+    for path, methods in METHODS.items():
+        asked = ask(daemon, "OPTIONS", path, [page, PREFLIGHT])  # browsers send no token with it
+        assert (asked.status, asked.body) == (204, b"")
+        assert asked.header("Access-Control-Allow-Origin") == "https://ui.example"
+        assert methods <= listed(asked, "Access-Control-Allow-Methods")
+        assert {"Authorization", "Content-Type", "Idempotency-Key"} <= listed(
+            asked, "Access-Control-Allow-Headers")
+        for headers in ([("Origin", "https://other.example"), PREFLIGHT], [PREFLIGHT]):
+            refused = ask(daemon, "OPTIONS", path, headers)
+            assert refused.header("Access-Control-Allow-Origin") is None
+            assert refused.header("Access-Control-Allow-Methods") is None
+    stream = b'{"agent_name":"nobody","prompt":"p","stream":true}'
+    for answer, status in [(ask(daemon, "GET", "/api/vps/agents", [page]), 401),
+                           (ask(daemon, "GET", "/api/vps/agents", [page, token]), 200),
+                           (ask(daemon, "POST", "/api/vps/call", [page, token], stream), 200)]:
+        assert answer.status == status
+        assert answer.header("Access-Control-Allow-Origin") == "https://ui.example"
+        assert answer.header("Vary") == "Origin"
+        assert answer.header("Access-Control-Allow-Credentials") is None
+
+
 SCOPES = {
     "bridge": {"GET /api/vps/agents": 200, "POST /api/vps/sessions/cleanup": 200,
                "GET /api/v1/keys": 403, "GET /metrics": 403},
