@@ -98,10 +98,10 @@ class Agent:
     def prompts(self):
         return [request.json["messages"][-1]["content"] for request in self.requests]
 
-    def wait_requests(self, count, deadline=10):
+    def wait_requests(self, count, deadline=30):
         eventually(lambda: len(self.requests) >= count, deadline)
 
-    def wait_abandoned(self, count=1, deadline=10):
+    def wait_abandoned(self, count=1, deadline=30):
         eventually(lambda: self.abandoned >= count, deadline)
 
     def release(self):

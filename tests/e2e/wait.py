@@ -13,7 +13,7 @@ def unique(word):
     return f"{word}-{os.getpid()}-{next(_numbers)}"
 
 
-def eventually(probe, deadline=10.0, every=0.01):
+def eventually(probe, deadline=30.0, every=0.01):
     """Call probe until it returns something true, and return that; fail at the deadline."""
     end = time.monotonic() + deadline
     while True:
