@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * tests/test.h — unit tests without a library: TEST(name) {...} bodies and CHECK macros, printed
- * as TAP for meson. A failed CHECK reports and ends its test; the others still run.
+ * as TAP for meson. A failed CHECK reports and ends its test; the others still run. They run one
+ * after the other, or with TESTS_AT_ONCE several at the same time (side_by_side.h).
  */
 #pragma once
 
@@ -13,17 +14,20 @@
 struct test {
     const char *name;
     void (*run)(void);
+    bool alone; /* not beside others */
     struct test *next;
 };
 
 static struct test *test_first, **test_last = &test_first;
 static jmp_buf test_out;
 
-#define TEST(id) \
+#define TEST(id)       TEST_ROW(id, false)
+#define TEST_ALONE(id) TEST_ROW(id, true)
+#define TEST_ROW(id, is_alone) \
     static void test_##id(void); \
     __attribute__((constructor)) static void test_add_##id(void) \
     { \
-        static struct test t = { .name = #id, .run = test_##id }; \
+        static struct test t = { .name = #id, .run = test_##id, .alone = (is_alone) }; \
         *test_last = &t; \
         test_last = &t.next; \
     } \
@@ -66,6 +70,12 @@ static jmp_buf test_out;
         } \
     } while (0)
 
+/* Of this test among those that run at the same time, from 1; 0: it is alone. */
+__attribute__((unused)) static int test_slot;
+
+#ifdef TESTS_AT_ONCE
+#include "side_by_side.h"
+#else
 int main(void)
 {
     volatile int n = 0, bad = 0;
@@ -84,3 +94,4 @@ int main(void)
     printf("1..%d\n", n);
     return bad ? 1 : 0;
 }
+#endif

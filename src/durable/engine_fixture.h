@@ -159,7 +159,7 @@ static inline CO int engine_main(struct fixture *store, struct err *e)
     return r;
 }
 
-/* On every database there is. */
+/* On the databases that have their turn, see fixture_everywhere(). */
 static inline bool engine_everywhere(const struct engine_test *t)
 {
     const struct store_conf conf = { .migrations = store_migrations,
@@ -170,12 +170,15 @@ static inline bool engine_everywhere(const struct engine_test *t)
 }
 
 /* A test whose body is a fiber beside a running engine with these types. */
-#define ENGINE_TEST_CONF(id, rows, ...) \
+#define ENGINE_TEST_AS(TEST_KIND, id, rows, ...) \
     static int co_##id(struct engine *f, struct err *e); \
-    TEST(id) \
+    TEST_KIND(id) \
     { \
         const struct engine_test t = { (rows), LEN(rows), { __VA_ARGS__ }, co_##id }; \
         CHECK(engine_everywhere(&t)); \
     } \
     static CO int co_##id(struct engine *f, struct err *e)
-#define ENGINE_TEST(id, rows) ENGINE_TEST_CONF(id, rows, .instance = "test")
+#define ENGINE_TEST_CONF(id, rows, ...) ENGINE_TEST_AS(TEST, id, rows, __VA_ARGS__)
+#define ENGINE_TEST(id, rows)           ENGINE_TEST_CONF(id, rows, .instance = "test")
+/* One that stops the database's server. */
+#define ENGINE_TEST_ALONE(id, rows) ENGINE_TEST_AS(TEST_ALONE, id, rows, .instance = "test")

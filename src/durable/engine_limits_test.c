@@ -3,6 +3,8 @@
  * durable/engine_limits_test.c — starting: who gets an id, what is refused; and the bounds of a
  * run: payloads, steps, room, long journals. On every store.
  */
+#define TESTS_AT_ONCE 4
+
 #include "durable/engine_fixture.h"
 
 static int ran;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * durable/engine_test.c — one execution: its steps, its journal, replay, and the ways it ends. On
- * SQLite and, where CHELA_TEST_PG is set, on PostgreSQL.
+ * SQLite or, where CHELA_TEST_PG is set, on PostgreSQL.
  */
+#define TESTS_AT_ONCE 4
+
 #include "durable/engine_fixture.h"
 
 /* What the bodies of steps did, and a gate that some of them wait at. */

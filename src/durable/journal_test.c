@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * durable/journal_test.c — the lanes: many writers at once, and each outcome of an entry, alone and
- * among others. On SQLite and, where CHELA_TEST_PG is set, on PostgreSQL.
+ * among others. On SQLite or, where CHELA_TEST_PG is set, on PostgreSQL.
  */
+#define TESTS_AT_ONCE 4
+
 #include "durable/journal_int.h"
 
 #include "durable/engine_fixture.h"

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * durable/manage_test.c — looking at workflows and steering them: beside a running engine, on
- * SQLite and, where CHELA_TEST_PG is set, on PostgreSQL.
+ * SQLite or, where CHELA_TEST_PG is set, on PostgreSQL.
  */
+#define TESTS_AT_ONCE 4
+
 #include <limits.h>
 
 #include "durable/engine_fixture.h"

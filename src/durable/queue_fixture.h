@@ -120,8 +120,10 @@ static inline CO struct durable *engine_with(struct fixture *f, const struct dur
         is_; \
     })
 
-/* On every database there is, with nothing in it; the engines are the test's. */
-#define QUEUE_TEST(id) \
+/* With an empty database, see fixture_everywhere(); the engines are the test's. */
+#define QUEUE_TEST(id)       QUEUE_TEST_AS(TEST, id)
+#define QUEUE_TEST_ALONE(id) QUEUE_TEST_AS(TEST_ALONE, id) /* stops the database's server */
+#define QUEUE_TEST_AS(TEST_KIND, id) \
     static int body_##id(struct fixture *f, struct err *e); \
     static CO int co_##id(struct fixture *f, struct err *e) \
     { \
@@ -129,7 +131,7 @@ static inline CO struct durable *engine_with(struct fixture *f, const struct dur
         engines_left(); \
         return r; \
     } \
-    TEST(id) \
+    TEST_KIND(id) \
     { \
         const struct store_conf conf = { .migrations = store_migrations, \
                                          .n_migrations = store_migrations_len }; \

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * durable/queue_test.c — who is claimed, in which order, and how many at once. On SQLite and,
+ * durable/queue_test.c — who is claimed, in which order, and how many at once. On SQLite or,
  * where CHELA_TEST_PG is set, on PostgreSQL; there two engines share the queues.
  */
+#define TESTS_AT_ONCE 4
+
 #include "durable/queue_fixture.h"
 
 #define STATUS "SELECT status FROM dbos.workflow_status WHERE workflow_uuid = ?1"

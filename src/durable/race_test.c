@@ -4,6 +4,8 @@
  * their way, two stops, and an execution that comes back from a long step when its workflow
  * belongs to another one.
  */
+#define TESTS_AT_ONCE 4
+
 #include "durable/engine_fixture.h"
 #include "durable/manage.h"
 

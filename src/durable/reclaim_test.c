@@ -2,8 +2,10 @@
 /*
  * durable/reclaim_test.c — processes that die, drain, hang or are replaced, answers that get lost
  * and rows that nobody runs: each test is named after a way in which engines have lost work. On
- * SQLite and, where CHELA_TEST_PG is set, on PostgreSQL, where two engines meet.
+ * SQLite or, where CHELA_TEST_PG is set, on PostgreSQL, where two engines meet.
  */
+#define TESTS_AT_ONCE 4
+
 #include "durable/queue_fixture.h"
 #include "durable/queue_int.h"
 
@@ -465,7 +467,7 @@ static int control(const char *verb)
     return argv[0] ? fixture_program(argv) : -1;
 }
 
-QUEUE_TEST(chores_outlive_a_database_that_goes_away_during_recovery)
+QUEUE_TEST_ALONE(chores_outlive_a_database_that_goes_away_during_recovery)
 {
     struct durable_conf conf = QUICK_CONF(.app_version = "1");
     struct engine it = { .store = f };

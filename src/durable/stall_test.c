@@ -2,9 +2,11 @@
 /*
  * durable/stall_test.c — ways in which engines have stood still: a wake-up that is taken and not
  * acted on, a chore that an outage ends, a flag that a crash leaves behind, something that nobody
- * reaps. Looks by the clock are so rare in these tests that none of them can help. On SQLite and,
+ * reaps. Looks by the clock are so rare in these tests that none of them can help. On SQLite or,
  * where CHELA_TEST_PG is set, on PostgreSQL.
  */
+#define TESTS_AT_ONCE 4
+
 #include "base/rand.h"
 #include "durable/manage.h"
 #include "durable/queue_fixture.h"

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * durable/talk_test.c — events, streams, children and results. On SQLite and, where CHELA_TEST_PG
+ * durable/talk_test.c — events, streams, children and results. On SQLite or, where CHELA_TEST_PG
  * is set, on PostgreSQL.
  */
+#define TESTS_AT_ONCE 4
+
 #include "durable/engine_fixture.h"
 #include "durable/manage.h"
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * durable/waits_test.c — sleeping, sending and receiving, in memory and parked, over restarts and
- * clocks that are set. On SQLite and, where CHELA_TEST_PG is set, on PostgreSQL.
+ * clocks that are set. On SQLite or, where CHELA_TEST_PG is set, on PostgreSQL.
  */
+#define TESTS_AT_ONCE 8
+
 #include <stdatomic.h>
 #include <time.h>
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * store/store_fixture.h — for the tests of the store: fresh databases of each backend, and fibers
- * to use them from. PostgreSQL takes part when CHELA_TEST_PG names a database (tests/pg_run.sh).
+ * to use them from. When CHELA_TEST_PG names a database (tests/pg_run.sh), it is PostgreSQL's turn;
+ * otherwise SQLite's. Tests that run side by side have a database each.
  */
 #pragma once
 
@@ -93,11 +94,37 @@ static inline int fixture_sql(const char *url, const char *text, struct err *e)
     return r;
 }
 
+/* Of tests that run side by side, each slot has a database: CHELA_TEST_PG becomes its URL. */
+static inline void fixture_pg_slot(void)
+{
+    const char *const given = getenv("CHELA_TEST_PG"), *name = strstr(given, "/chela_test?");
+    const char *argv[] = { "psql", "-qX", getenv("CHELA_TEST_PG_ADMIN"), "-c", NULL, NULL };
+    static char url[512], make[64];
+    struct err e;
+
+    if (test_slot == 0 || url[0])
+        return;
+    fmt_z(make, sizeof(make), "CREATE DATABASE chela_test_%d", test_slot);
+    fmt_z(url, sizeof(url), "%.*s/chela_test_%d?%s", name ? (int)(name - given) : 0, given,
+          test_slot, name ? name + strlen("/chela_test?") : "");
+    argv[4] = make;
+    if (!name || (fixture_sql(url, "SELECT 1", &e) < 0 && fixture_program(argv) != 0)) {
+        printf("Bail out! no database for a test: %s\n", make);
+        exit(1);
+    }
+    (void)setenv("CHELA_TEST_PG", url, 1);
+}
+
 /* The database of CHELA_TEST_PG, emptied; NULL when there is none. */
 static inline const char *fixture_pg(void)
 {
     const char *url = getenv("CHELA_TEST_PG");
     struct err e;
+
+    if (url) {
+        fixture_pg_slot();
+        url = getenv("CHELA_TEST_PG");
+    }
 
     if (url && fixture_sql(url,
                            "DROP SCHEMA IF EXISTS dbos CASCADE;"
@@ -152,20 +179,31 @@ static inline int fixture_run(const struct store_conf *conf,
     return r;
 }
 
-/* The same on every backend there is, each with an empty database. */
-static inline bool fixture_everywhere(const struct store_conf *given,
-                                      int (*fn)(struct fixture *f, struct err *e))
+static inline bool fixture_on(const char *url, const struct store_conf *given,
+                              int (*fn)(struct fixture *f, struct err *e))
 {
     struct store_conf conf = *given;
     struct err e;
 
-    for (int i = 0; i < 3; i++) {
-        conf.url = i == 0 ? fixture_file() : i == 1 ? "sqlite::memory:" : fixture_pg();
-        if (conf.url && fixture_run(&conf, fn, NULL, &e) < 0) {
-            printf("# on %s: %s\n", conf.url, e.msg);
-            return false;
-        }
-    }
-    fixture_leave();
-    return true;
+    conf.url = url;
+    if (fixture_run(&conf, fn, NULL, &e) >= 0)
+        return true;
+    printf("# on %s: %s\n", url, e.msg);
+    return false;
+}
+
+/* On PostgreSQL where there is one, else on SQLite in both forms; each time an empty database. The
+ * build's tests run every program that uses this in both ways. */
+static inline bool fixture_everywhere(const struct store_conf *given,
+                                      int (*fn)(struct fixture *f, struct err *e))
+{
+    bool good;
+
+    if (getenv("CHELA_TEST_PG"))
+        good = fixture_on(fixture_pg(), given, fn);
+    else
+        good = fixture_on(fixture_file(), given, fn) && fixture_on("sqlite::memory:", given, fn);
+    if (good)
+        fixture_leave();
+    return good;
 }
