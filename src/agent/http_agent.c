@@ -458,7 +458,12 @@ static bool origin_allowed(struct str origin, void *arg)
 static int serve(struct http_agent *agent, const struct http_limits *limits,
                  struct http_table *table, struct err *e)
 {
-    const struct http_server_ops ops = { authenticate, host_allowed, origin_allowed, agent };
+    const struct http_server_ops ops = {
+        .authenticate = authenticate,
+        .host_allowed = host_allowed,
+        .origin_allowed = origin_allowed,
+        .arg = agent,
+    };
     const struct http_table *const tables[] = { table };
     const struct http_agent_options *opt = agent->opt;
     unsigned short port;
