@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* hub/api.c — registration and state of agents, statistics, dead letters, metrics over HTTP. */
+/* hub/api.c — registration and state of agents, statistics, metrics over HTTP. */
 #include "hub/api.h"
 
 #include <string.h>
 
 #include "hub/agents.h"
 #include "hub/audit.h"
+#include "hub/dead.h"
 #include "hub/event.h"
 #include "hub/fleet.h"
 #include "hub/link.h"
@@ -226,23 +227,6 @@ static int get_stats(struct http_req *req, struct err *e)
     return r < 0 ? r : hub_reply(req, 200, &b, e);
 }
 
-static CO int get_dead(struct http_req *req, struct err *e)
-{
-    json_t *list;
-    int r = dead_list(req->room, &list, e);
-
-    return r < 0 ? r : hub_reply_json(req, 200, json_pack("{s:o}", "deadLetterQueue", list), e);
-}
-
-static CO int delete_dead(struct http_req *req, struct err *e)
-{
-    int r = dead_clear(req->room, e);
-
-    if (r == 0)
-        http_reply_text(req, 200, HUB_JSON, STR("{\"status\":\"cleared\"}"));
-    return r;
-}
-
 static int get_metrics(struct http_req *req, struct err *e)
 {
     AUTO(buf_done) struct buf b = { 0 };
@@ -270,8 +254,6 @@ const struct http_route api_routes[] = {
     { HTTP_M_DELETE, "/agents/{id}", delete_agent, .need = NEED_AGENTS, .tag = "hub",
       .doc = "Deregister: its token is void, its socket is closed, what waited for it goes." },
     { HTTP_M_GET, "/admin/stats", get_stats, .need = READ, .tag = "hub", .doc = "Counters of the router and of each agent." },
-    { HTTP_M_GET, "/admin/dlq", get_dead, .need = READ, .tag = "hub", .doc = "Dead letters, oldest first." },
-    { HTTP_M_DELETE, "/admin/dlq", delete_dead, .need = NEED_AGENTS, .tag = "hub", .doc = "Forget the dead letters." },
 };
 /* clang-format on */
 const size_t api_routes_len = LEN(api_routes);

@@ -7,6 +7,7 @@
  *   fleet_store.c   rows
  *   fleet.c         machines in memory, the one mover, who waits for one
  *   fleet_flow.c    operations as workflows; fleet_step.c their steps
+ *   fleet_lost.c    how long is kept what belonged to no machine
  *   fleet_keep.c    adoption, watching, starting again, deadlines, sweeping, the end
  *   fleet_api.c     routes
  *   fleet_shell.c   shells of operators
@@ -223,6 +224,7 @@ void machine_runs(struct machine *m, const struct machine_look *look);
 void machine_died(struct machine *m, const char *reason);
 CO int fleet_keep(void *fleet, struct err *e); /* adoption, then deadlines and restarts for ever */
 CO void fleet_end_machines(struct fleet *f);   /* machine.on_exit */
+CO void fleet_lost_trim(struct fleet *f);      /* of machines/.lost what is too old, or too much */
 /* What the driver finds; ret->reason is in the arena. */
 CO int machine_look_now(struct machine *m, struct arena *a, struct machine_look *ret, struct err *e)
     MUST_CHECK;

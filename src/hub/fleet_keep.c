@@ -17,7 +17,7 @@
 #include "hub/fleet_int.h"
 #include "hub/link.h"
 
-enum { TICK_MS = 500, POLL_MS = 5000, EXIT_MS = 8000, HUNG_MS = 10000 };
+enum { TICK_MS = 500, POLL_MS = 5000, EXIT_MS = 8000, HUNG_MS = 10000, LOST_MS = 3600 * 1000 };
 
 static CO void save(struct machine *m)
 {
@@ -358,6 +358,7 @@ static CO void tick(struct fleet *f)
 CO int fleet_keep(void *arg, struct err *e)
 {
     struct fleet *f = arg;
+    uint64_t lost_ms = 0;
     int r = 0;
 
     if (mkdir(f->dir, 0700) < 0 && errno != EEXIST)
@@ -367,6 +368,10 @@ CO int fleet_keep(void *arg, struct err *e)
     fleet_wake(f);
     sweep(f);
     while (r == 0 && !f->stopping) {
+        if (now_ms() >= lost_ms) {
+            fleet_lost_trim(f);
+            lost_ms = now_ms() + LOST_MS;
+        }
         tick(f);
         r = fiber_sleep(TICK_MS, e);
     }

@@ -7,6 +7,7 @@
 #include "hub/agents.h"
 #include "hub/api.h"
 #include "hub/audit.h"
+#include "hub/dead.h"
 #include "hub/event.h"
 #include "hub/fleet.h"
 #include "hub/link.h"
@@ -136,6 +137,7 @@ void hub_tables(struct hub *h, struct http_table out[HUB_TABLES])
 {
     const struct http_table tables[] = {
         { "/", &dialect_hub, api_routes, api_routes_len, h, .body_max = &h->settings->body_max },
+        { "/", &dialect_hub, dead_routes, dead_routes_len, h },
         { "/", &dialect_hub, task_routes, task_routes_len, h->tasks,
           .body_max = &h->settings->body_max },
         { "/", &dialect_hub, fleet_routes, fleet_routes_len, h->fleet,

@@ -58,7 +58,8 @@ struct hub_settings { /* [hub] and [machine] of the settings file */
     char *on_exit;                  /* keep or stop: machines, when the daemon is stopped */
     char *agent_program; /* chela-agent that is put into machines; empty: beside chelad */
     long long machines_max;
-    long long uids; /* first user id of sandboxes */
+    long long lost_max, lost_keep_ms; /* directories in machines/.lost */
+    long long uids;                   /* first user id of sandboxes */
     long long create_ms, start_ms, stop_ms, snapshot_ms, destroy_ms; /* deadlines of operations */
 };
 extern const struct opt hub_opts[];
@@ -93,7 +94,7 @@ void hub_free(struct hub *h); /* NULL is fine */
 /* After hub_start(): the ports that were really opened. Machines are adopted and started now. */
 void hub_ports(struct hub *h, unsigned http_port, unsigned ws_port);
 
-#define HUB_TABLES 6
+#define HUB_TABLES 7
 void hub_tables(struct hub *h, struct http_table out[HUB_TABLES]);
 
 /* WebSockets on any path of either port: /agent/<id>/<token>, observers and shells of operators;

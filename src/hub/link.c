@@ -312,11 +312,11 @@ void link_observe(struct links *l, struct str frame)
 
 /* --- time --- */
 
-static void close_stale(struct link *link, const char *reason)
+static void close_over(struct link *link, unsigned code, const char *reason)
 {
     log_info("an agent's connection is closed", "agent",
              LOG_STR(link->agent ? link->agent->id : "host"), "reason", LOG_STR(reason));
-    ws_close(link->ws, LINK_STALE, reason);
+    ws_close(link->ws, code, reason);
     link_detach(link);
 }
 
@@ -336,12 +336,15 @@ static void look_at_all(struct links *l, bool health)
 {
     uint64_t stale_ms = (uint64_t)l->h->settings->stale_ms;
     uint64_t slow_ms = (uint64_t)l->h->settings->slow_ms;
+    int64_t now = hub_now();
 
     for (struct link *link = l->all; link; link = link->next) {
         if (link->full_ms && is_stuck(link, slow_ms))
-            close_stale(link, "does not read what it is sent");
+            close_over(link, LINK_STALE, "does not read what it is sent");
+        else if (link->agent && link->agent->token_expires <= now)
+            close_over(link, LINK_REVOKED, "its token has expired");
         else if (health && link->agent && now_ms() - link->health_ms > stale_ms)
-            close_stale(link, "no health report");
+            close_over(link, LINK_STALE, "no health report");
     }
 }
 

@@ -16,7 +16,7 @@
 
 enum link_close {
     LINK_REPLACED = 4001, /* a newer connection, or a new token */
-    LINK_REVOKED = 4003,  /* deregistered */
+    LINK_REVOKED = 4003,  /* deregistered, or its token has expired */
     LINK_STALE = 4008,    /* no health, no pong, or it does not read what it is sent */
 };
 
@@ -49,10 +49,6 @@ void link_observe(struct links *l, struct str frame);
  * is kept as a string of it. dead_later() does not wait: many are written together. */
 CO int dead_add(struct hub *h, struct str message, const char *error, struct err *e) MUST_CHECK;
 void dead_later(struct hub *h, struct str message, const char *error);
-CO int dead_list(struct hub *h, json_t **ret, struct err *e)
-    MUST_CHECK; /* an array, oldest first; the newest 4 MiB */
-CO int dead_clear(struct hub *h, struct err *e) MUST_CHECK;
-size_t dead_count(const struct hub *h);
 
 unsigned links_count(const struct links *l);
 size_t link_history(const struct links *l); /* historySize of /admin/stats */

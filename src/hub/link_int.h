@@ -63,7 +63,8 @@ struct links {
     bool writing;     /* the fiber has a batch on its way */
     uint64_t n_batch; /* batches so far */
     struct fiber *writer;
-    size_t dead; /* rows of hub_dead */
+    size_t dead;               /* rows of hub_dead */
+    struct fiber_lane replays; /* of dead letters, one after the other */
 };
 
 /* link.c */
@@ -102,6 +103,11 @@ void link_store_free(struct links *l);
 CO int link_store_drop_dead(struct links *l, struct err *e) MUST_CHECK;
 /* Keep a message for an agent that is away. False: dropped, and said so to the log. */
 bool link_hold(struct links *l, struct hub_agent *agent, struct str text);
+
+/* A dead letter becomes a message that waits for an agent, in one commit: 1, or 0: there is no such
+ * letter any more. ERR_CONFLICT: the agent is not registered. ERR_LIMIT: its queue is full. */
+CO int link_revive(struct links *l, struct str agent, int64_t dead, struct str text, struct err *e)
+    MUST_CHECK;
 
 /* So many messages, of so many bytes, are no longer in the store. */
 void link_unkept(struct hub_agent *agent, int64_t n, int64_t bytes);

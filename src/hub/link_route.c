@@ -41,7 +41,7 @@ static void drop(struct incoming *in, enum link_outcome outcome, const char *why
     struct err e;
 
     link_count(in->f.type, outcome);
-    dead_later(in->h, in->f.text, why);
+    dead_later(in->h, in->text.p ? in->text : in->f.text, why); /* its `from` is true, if it can */
     if (event_wanted(in->h))
         event(in->h, "message.dead",
               json_pack("{s:s, s:s}", "agentId", link->agent->id, "error", why));

@@ -21,6 +21,7 @@ struct store_item {
     enum item_kind kind;
     int64_t position, now;
     int64_t shift, shift_bytes; /* so many, and so much, of the oldest make room for it */
+    int64_t revived;            /* the dead letter that it was; 0: none */
     char agent[HUB_ID_MAX + 1];
     const char *error; /* of ITEM_DEAD: in the text, behind the message */
     size_t n;
@@ -52,6 +53,7 @@ static const struct sql sql_dead = {
     "INSERT INTO hub_dead (position, message, error, created_at) VALUES (?1, ?2, ?3, ?4)",
     NULL,
 };
+static const struct sql sql_revive = { "hub dead revive", "DELETE FROM hub_dead WHERE position = ?1", NULL };
 const struct sql link_sql_trim = {
     "hub dead trim",
     "DELETE FROM hub_dead WHERE position <= (SELECT position FROM hub_dead ORDER BY position DESC LIMIT 1 OFFSET ?1)",
@@ -195,8 +197,16 @@ static int put_message(struct store_tx *tx, struct batch *b, size_t i, struct er
     const struct sql_arg args[] = { SQL_INT(item->position), SQL_Z(item->agent),
                                     SQL_STR(((struct str){ item->text, item->n })),
                                     SQL_INT(item->now), SQL_INT((int64_t)item->n) };
+    const struct sql_arg dead[] = { SQL_INT(item->revived) };
     int r = make_room(tx, b, i, e);
 
+    b->inserted[i] = false;
+    if (r >= 0 && item->revived) {
+        r = store_run(tx, &sql_revive, dead, 1, NULL, NULL, e);
+        if (r < 0 || store_changed(tx) == 0)
+            return r;
+        b->dead--;
+    }
     if (r >= 0)
         r = store_run(tx, &sql_keep, args, LEN(args), NULL, NULL, e);
     b->inserted[i] = r >= 0 && store_changed(tx) > 0;
@@ -389,6 +399,41 @@ CO int dead_add(struct hub *h, struct str message, const char *error, struct err
         b->dead = 0;
     finish_batch(l, b);
     return r < 0 ? r : 0;
+}
+
+/* It counts as on its way, so that a connection that begins meanwhile waits for it. */
+CO int link_revive(struct links *l, struct str agent, int64_t dead, struct str text, struct err *e)
+{
+    const struct hub_settings *s = l->h->settings;
+    struct hub_agent *to = hub_agents_find(l->h->agents, agent);
+    AUTO(free) struct batch *b = NULL;
+    struct store_item *item;
+    bool kept;
+    int r;
+
+    if (!to)
+        return err_set(e, ERR_CONFLICT, "no agent '" STR_FMT "' is registered", STR_ARG(agent));
+    if (to->waiting + to->going >= (unsigned long long)s->queue_max ||
+        to->waiting_bytes + to->going_bytes + (int64_t)text.n > s->queue_bytes)
+        return err_set(e, ERR_LIMIT, "the queue of agent '%s' is full", to->id);
+    b = xcalloc(1, sizeof(*b));
+    item = item_new(l, ITEM_MESSAGE, text.n);
+    item->revived = dead;
+    memcpy(item->agent, to->id, sizeof(item->agent));
+    memcpy(item->text, text.p, text.n);
+    to->going++;
+    to->going_bytes += (int64_t)text.n;
+    l->items_bytes += item->n;
+    b->items[b->n++] = item;
+    b->dead_max = s->dead_max;
+    r = store_do(l->h->conf.store, batch_body, b, e);
+    if (r < 0) {
+        b->inserted[0] = false;
+        b->dead = 0;
+    }
+    kept = b->inserted[0];
+    finish_batch(l, b);
+    return r < 0 ? r : kept;
 }
 
 /* --- the room's beginning and end --- */

@@ -128,6 +128,14 @@ def test_a_token_ends(start):
     eventually(refused, deadline=DEADLINE, every=0.1)
 
 
+def test_a_token_that_ends_ends_the_socket_it_opened(start):
+    hub = Hub(start("--hub.token_ttl=1s"))
+    agent = hub.agent()
+    assert agent.closed() == (4003, "its token has expired")
+    assert hub.status(agent.name)["status"] == "offline"
+    hub.open(agent.name, hub.register(agent.name)["token"]).welcome()
+
+
 # --- one socket per agent ---
 
 def test_a_newer_socket_takes_the_place_of_the_older(hub):
@@ -501,6 +509,99 @@ def test_the_list_of_dead_letters_has_a_bound(hub):
     eventually(lambda: found()[-1:] == [99], DEADLINE)
     assert found() == list(range(31, 100))  # 4 MiB, the newest
     assert hub.http.delete("/admin/dlq").is_success
+
+
+def letter(hub, sent, why):
+    """The dead letter that a message has become."""
+    found = eventually(lambda: [d for d in hub.dead() if d["message"] == sent], deadline=DEADLINE)[0]
+    assert why in found["error"]
+    assert hub.http.get(f"/admin/dlq/{found['position']}").json() == {"deadLetter": found}
+    return f"/admin/dlq/{found['position']}"
+
+
+def test_a_dead_letter_is_delivered_once_more(hub):
+    a, later = hub.agent(), unique("agent")
+    path = letter(hub, sent := a.send("log", {"x": 1}, to=later), "unknown recipient")
+    answer = hub.http.post(f"{path}/replay")
+    assert answer.status_code == 409 and later in answer.json()["error"]
+    b = hub.agent(later)
+    before = hub.status(later)["stats"]["messagesReceived"]
+    answer = hub.http.post(f"{path}/replay")
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {"status": "replayed", "agentId": later}
+    assert b.expect("log") == sent
+    assert hub.status(later)["stats"]["messagesReceived"] == before + 1
+    assert hub.http.post(f"{path}/replay").status_code == hub.http.get(path).status_code == 404
+    assert sent not in [d["message"] for d in hub.dead()]
+
+
+def test_a_dead_letter_for_an_agent_that_is_away_waits_for_it(start):
+    daemon = start()
+    hub = Hub(daemon)
+    a, later = hub.agent(), unique("agent")
+    path = letter(hub, sent := a.send("error", {"x": 2}, to=later), "unknown recipient")
+    token = hub.register(later)["token"]
+    size = hub.http.get("/admin/stats").json()["router"]["deadLetterQueueSize"]
+    assert hub.http.post(f"{path}/replay").json()["status"] == "replayed"
+    assert hub.http.get("/admin/stats").json()["router"]["deadLetterQueueSize"] == size - 1
+    daemon.kill()  # it is on the disk
+    daemon.start()
+    hub.connect()
+    b = hub.open(later, token)
+    assert b.receive() == sent
+    b.welcome()
+    assert hub.http.post(f"{path}/replay").status_code == 404
+
+
+def test_a_dead_letters_sender_is_who_sent_it(hub):
+    a, later = hub.agent(), unique("agent")
+    sent = a.send("log", {"x": 3}, to=later, **{"from": "somebody-else"})
+    path = letter(hub, {**sent, "from": a.name}, "unknown recipient")
+    b = hub.agent(later)
+    assert hub.http.post(f"{path}/replay").is_success
+    assert b.expect("log")["from"] == a.name
+
+
+def test_a_task_that_died_is_asked_for_anew(hub):
+    a, b = hub.agent(), hub.agent()
+    path = letter(hub, a.send("task", {"taskId": "old-id", "type": "exec", "command": "true"}, to=b.name), "hub.agent_tasks")
+    answer = hub.http.post(f"{path}/replay").json()
+    task = b.expect("task")
+    assert task["from"] == "host" and task["payload"]["command"] == "true"
+    assert task["payload"]["taskId"] == answer["taskId"] != "old-id"
+    b.send("response", {"taskId": answer["taskId"], "success": True, "result": {}})
+    record = hub.http.get(f"/tasks/{answer['taskId']}", params={"wait": 20000}).json()["task"]
+    assert record["status"] == "completed"
+    assert hub.http.get(path).status_code == 404
+
+
+def test_what_is_no_message_cannot_be_replayed_but_dropped(hub):
+    a = hub.agent()
+    a.raw("nonsense")
+    a.send("whatever", {"x": 4}, to=a.name)
+    bad = eventually(lambda: [d for d in hub.dead() if d["message"] == "nonsense" or (
+        isinstance(d["message"], dict) and d["message"].get("type") == "whatever")], deadline=DEADLINE)
+    eventually(lambda: len(hub.dead()) >= 2, deadline=DEADLINE)
+    for one in bad:
+        answer = hub.http.post(f"/admin/dlq/{one['position']}/replay")
+        assert answer.status_code == 409 and "no message" in answer.json()["error"]
+        assert hub.http.delete(f"/admin/dlq/{one['position']}").json() == {"status": "dropped"}
+        assert hub.http.delete(f"/admin/dlq/{one['position']}").status_code == 404
+    for odd in ("0", "-1", "x", "9" * 30):
+        assert hub.http.get(f"/admin/dlq/{odd}").status_code == 404
+
+
+def test_a_full_queue_takes_no_replays(start):
+    hub = Hub(start("--hub.queue_max=1"))
+    a, later = hub.agent(), unique("agent")
+    path = letter(hub, a.send("log", {"x": 5}, to=later), "unknown recipient")
+    hub.register(later)
+    a.send("log", {"x": 6}, to=later)
+    a.flushed()
+    answer = hub.http.post(f"{path}/replay")
+    assert answer.status_code == 429 and later in answer.json()["error"]
+    assert hub.http.get(path).status_code == 200
+    hub.close()
 
 
 def test_what_waits_too_long_is_a_dead_letter(start):

@@ -394,6 +394,21 @@ def test_what_belongs_to_no_machine_is_ended_and_moved_aside(fleet, start):
     other.close()
 
 
+def test_what_was_moved_aside_goes_in_time(start):
+    daemon = start()
+    daemon.stop()
+    lost = daemon.state / "machines" / ".lost"
+    now, day = int(time.time() * 1000), 24 * 3600 * 1000
+    for entry in (f"old.{now - 31 * day}", f"second.{now - 3 * day}", f"first.{now - 2 * day}", f"new.{now}", "not-ours"):
+        (lost / entry / "tree").mkdir(parents=True)
+        (lost / entry / "tree" / "file").write_text("x")
+    daemon.flags = (*daemon.flags, "--machine.lost_max=2")
+    daemon.start()
+    names = {"first", "new", "not-ours"}
+    eventually(lambda: {path.name.split(".")[0] for path in lost.iterdir()} == names, DEADLINE)
+    assert all((path / "tree" / "file").exists() for path in lost.iterdir())
+
+
 def test_what_operators_ask_of_machines_is_in_the_audit_log(shared):
     name = shared.create()
     shared.done(name, "stop")
