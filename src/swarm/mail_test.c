@@ -65,6 +65,45 @@ POST_TEST(one_key_is_one_message)
     return 0;
 }
 
+static const struct sql sql_how[] = {
+    { "how it inserts",
+      "EXPLAIN INSERT INTO agent_messages (position, workflow_uuid, message_id, sender, session,"
+      " content, created_at) VALUES (1, 'w', 'i', 'me', 's', 'text', 1)"
+      " ON CONFLICT (workflow_uuid) DO NOTHING" },
+    { "how it ends", "EXPLAIN UPDATE agent_messages SET status = 'acknowledged', ended_at = 1"
+                     " WHERE position = 1 AND status = 'pending'" },
+};
+
+static int count_tables(struct store_row *row, void *arg, struct err *e)
+{
+    int *n = arg;
+
+    n[0]++;
+    n[1] += str_eq_z(row_str(row, 1), "OpenEphemeral");
+    return 0;
+}
+
+static int how_body(struct store_tx *tx, void *arg, struct err *e)
+{
+    int *n = arg, r = 0;
+
+    n[0] = n[1] = 0;
+    for (size_t i = 0; r == 0 && i < LEN(sql_how); i++)
+        r = store_run(tx, &sql_how[i], NULL, 0, count_tables, arg, e);
+    return r;
+}
+
+POST_TEST(a_row_is_written_on_sqlite_without_a_table_made_for_it)
+{
+    int n[2];
+
+    if (!p->f.store->sqlite)
+        return 0;
+    MUST(store_read(p->m->store, how_body, n, e) == 0);
+    MUST(n[0] > 20 && n[1] == 0);
+    return 0;
+}
+
 POST_TEST(what_lacks_something_is_refused)
 {
     struct mail_in in = { .from = STR("a"), .to = STR("b"), .content = STR("c") };

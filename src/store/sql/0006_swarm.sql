@@ -1,5 +1,6 @@
 -- The lives of agents and what is said to them. Times are milliseconds since 1970, UTC; booleans are
--- 0 or 1; lists and objects are JSON.
+-- 0 or 1; lists and objects are JSON. What a column may be is said by =, because SQLite makes a table
+-- of its own for a longer IN list, and looks into it, each time that a row is written.
 
 CREATE TABLE agent_swarm_instances (
     id TEXT NOT NULL PRIMARY KEY,                -- a UUID
@@ -10,14 +11,17 @@ CREATE TABLE agent_swarm_instances (
     workspace_id TEXT,
     current_conversation_id TEXT,
     status TEXT NOT NULL DEFAULT 'provisioning'
-        CHECK (status IN ('provisioning', 'running', 'paused', 'stopped', 'failed')),
+        CHECK (status = 'provisioning' OR status = 'running' OR status = 'paused' OR status = 'stopped'
+            OR status = 'failed'),
     generation INTEGER NOT NULL DEFAULT 0,       -- grows when a failed agent is provisioned again
     version INTEGER NOT NULL DEFAULT 0,          -- grows with every change: for compare-and-set
     openclaw_session_key TEXT UNIQUE,
     openclaw_agent_id TEXT,
     heartbeat_enabled INTEGER NOT NULL DEFAULT 0,
     heartbeat_interval TEXT
-        CHECK (heartbeat_interval IN ('30s', '1m', '5m', '15m', '30m', '1h', '2h')),
+        CHECK (heartbeat_interval = '30s' OR heartbeat_interval = '1m' OR heartbeat_interval = '5m'
+            OR heartbeat_interval = '15m' OR heartbeat_interval = '30m'
+            OR heartbeat_interval = '1h' OR heartbeat_interval = '2h'),
     heartbeat_checklist TEXT,                    -- an array of texts
     last_heartbeat_at INTEGER,                   -- written on change and now and then, see beat.c
     next_heartbeat_at INTEGER,                   -- a slot from which the others are counted
@@ -43,7 +47,8 @@ CREATE TABLE agent_heartbeat_executions (
     id TEXT NOT NULL PRIMARY KEY,
     agent_id TEXT NOT NULL REFERENCES agent_swarm_instances (id) ON DELETE CASCADE,
     status TEXT NOT NULL DEFAULT 'pending'
-        CHECK (status IN ('pending', 'running', 'completed', 'failed', 'skipped')),
+        CHECK (status = 'pending' OR status = 'running' OR status = 'completed' OR status = 'failed'
+            OR status = 'skipped'),
     checklist_items TEXT,
     checklist_results TEXT,
     started_at INTEGER,
@@ -88,7 +93,8 @@ CREATE TABLE agent_messages (
     content TEXT NOT NULL,
     metadata TEXT,                               -- JSON
     status TEXT NOT NULL DEFAULT 'pending'
-        CHECK (status IN ('pending', 'acknowledged', 'failed', 'expired', 'dropped')),
+        CHECK (status = 'pending' OR status = 'acknowledged' OR status = 'failed' OR status = 'expired'
+            OR status = 'dropped'),
     attempts INTEGER NOT NULL DEFAULT 0,         -- deliveries that nobody acknowledged
     response TEXT,                               -- what the consumer replied
     error TEXT,                                  -- why it is dead
@@ -104,8 +110,10 @@ CREATE TABLE swarm_trackers (
     issue_number INTEGER NOT NULL PRIMARY KEY,
     repository TEXT NOT NULL,
     agent_id TEXT,
-    state TEXT NOT NULL CHECK (state IN ('parsing_command', 'spawning_agent', 'agent_ready', 'work_in_progress',
-        'pr_created', 'tests_running', 'completed', 'failed', 'stopped')),
+    state TEXT NOT NULL
+        CHECK (state = 'parsing_command' OR state = 'spawning_agent' OR state = 'agent_ready'
+            OR state = 'work_in_progress' OR state = 'pr_created' OR state = 'tests_running'
+            OR state = 'completed' OR state = 'failed' OR state = 'stopped'),
     pr_url TEXT,
     error TEXT,
     requested_by TEXT,                           -- session that replies go to
