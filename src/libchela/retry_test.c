@@ -10,6 +10,11 @@
 
 #define N(array) (sizeof(array) / sizeof((array)[0]))
 
+static double cpu_seconds(void)
+{
+    return (double)clock() / CLOCKS_PER_SEC;
+}
+
 static double seconds(void)
 {
     struct timespec t;
@@ -75,11 +80,11 @@ TEST(jittered_delays_differ_and_stay_near)
 
 TEST(a_thousand_delays_take_less_than_100_ms)
 {
-    double began = seconds();
+    double began = cpu_seconds();
 
     for (int i = 0; i < 1000; i++)
         CHECK(chela_backoff_delay(i % 10, NULL) >= 0);
-    CHECK(seconds() - began < 0.1);
+    CHECK(cpu_seconds() - began < 0.1);
 }
 
 /* --- retry --- */
@@ -140,15 +145,23 @@ TEST(the_callback_learns_of_attempt_delay_and_class)
     CHECK_INT(n.type, CHELA_ERROR_NETWORK);
 }
 
+static void add_up(unsigned attempt, double delay, const struct chela_error *error, void *arg)
+{
+    double *waits = arg;
+
+    if (attempt <= 3)
+        waits[attempt - 1] = delay;
+}
+
 TEST(the_waits_are_1_2_4_times_the_initial_one)
 {
     struct chela_retry_config c = config(3, 0.04);
     struct flaky f = { .failures = 100 };
-    double began = seconds(), took;
+    double began = seconds(), waits[3] = { 0 };
 
-    CHECK_INT(chela_retry(flaky, &f, &c, NULL, NULL, NULL, NULL), CHELA_E_FAILED);
-    took = seconds() - began;
-    CHECK(took >= 0.28 && took < 0.6);
+    CHECK_INT(chela_retry(flaky, &f, &c, add_up, waits, NULL, NULL), CHELA_E_FAILED);
+    CHECK(seconds() - began >= 0.28);
+    CHECK(waits[0] == 0.04 && waits[1] == 0.08 && waits[2] == 0.16);
 }
 
 TEST(on_a_thread_of_its_own_retry_works_alike)
@@ -219,15 +232,33 @@ TEST(long_work_is_given_up_at_the_exact_limit_and_the_callback_runs)
         .timeout_seconds = 0.1, .on_timeout = count, .on_timeout_arg = &timeouts, .release = count
     };
     struct chela_error error;
-    double began = seconds(), took;
+    double began = seconds();
 
     CHECK_INT(chela_with_timeout(sleepy, &releases, &guard, &error), CHELA_E_TIMEOUT);
-    took = seconds() - began;
-    CHECK(took >= 0.1 && took < 0.5);
+    CHECK(seconds() - began >= 0.1);
     CHECK_STR(error.text, "Function timed out after 0.1s");
     CHECK_INT(error.type, CHELA_ERROR_TIMEOUT);
     CHECK_INT(timeouts, 1);
     while (!atomic_load(&releases)) /* the work sees its flag and ends */
+        chela_cancel_sleep(NULL, 0.001);
+}
+
+/* A busy machine may hold up one or the other, but not all of them. */
+TEST(the_limit_is_not_rounded_up_to_a_second)
+{
+    struct chela_guard guard = { .timeout_seconds = 0.1, .release = count };
+    atomic_int releases = 0;
+    double took = 1;
+    int tries = 0;
+
+    while (took >= 0.9 && tries++ < 30) {
+        double began = seconds();
+
+        CHECK_INT(chela_with_timeout(sleepy, &releases, &guard, NULL), CHELA_E_TIMEOUT);
+        took = seconds() - began;
+    }
+    CHECK(took < 0.9);
+    while (atomic_load(&releases) < tries)
         chela_cancel_sleep(NULL, 0.001);
 }
 
@@ -300,11 +331,11 @@ TEST(classes_have_the_names_of_the_wire)
 
 TEST(five_thousand_classifications_take_less_than_200_ms)
 {
-    double began = seconds();
+    double began = cpu_seconds();
 
     for (int i = 0; i < 5000; i++)
         CHECK_INT(chela_classify("Connection refused", NULL, 0), CHELA_ERROR_NETWORK);
-    CHECK(seconds() - began < 0.2);
+    CHECK(cpu_seconds() - began < 0.2);
 }
 
 /* --- model chain --- */

@@ -1,5 +1,6 @@
 """Every way an agent can go wrong: the call fails with a reason, falls over, and harms nothing."""
 
+import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import agent as act
@@ -70,6 +71,25 @@ def test_after_a_passing_fault_the_second_attempt_answers(daemon, make_agent, ro
     agent = make_agent(row[1], act.says("second"))
     name = daemon.register(agent, unique("agent"), timeout_seconds=1, max_retries=2)
     assert daemon.call(name)["response"] == "second"
+
+
+@pytest.mark.parametrize("phase", ["connect", "accept", "TLS handshake"])
+def test_an_attempt_s_deadline_covers_what_is_before_the_request(daemon, phase):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0 if phase == "connect" else 8)
+        crowd = [socket.socket() for _ in range(4 if phase == "connect" else 0)]
+        for one in crowd:  # a full queue of connections: what comes next gets no answer at all
+            one.setblocking(False)
+            one.connect_ex(listener.getsockname())
+        protocol = "https" if phase == "TLS handshake" else "http"
+        name = daemon.register(listener.getsockname()[1], unique("agent"), protocol=protocol,
+                               timeout_seconds=1, max_retries=1)
+        result = daemon.call(name)
+        for one in crowd:
+            one.close()
+    assert result["error"] == "All agents failed. Last error: Request timeout after 1s"
+    assert (result["error_type"], result["attempts"][0]["status"]) == ("timeout", None)
 
 
 def test_an_answer_just_under_the_limit_is_taken_and_one_over_it_is_not(start, make_agent):
