@@ -108,8 +108,8 @@ enum {
     JOURNAL_TAKEN = 2 /* another record is there */
 };
 
-/* Lane STEP: the record, if the run still owns its workflow. JOURNAL_*, or < 0 (never UNAVAILABLE:
- * it waits for the database until the engine stops, then ERR_CANCELED). */
+/* Lane STEP: the record, if the run still owns its workflow. JOURNAL_*, or < 0 (it waits for the
+ * database until the engine stops, then ERR_CANCELED; UNAVAILABLE only with too many fibers). */
 CO int journal_step(struct workflow *w, const struct record *record, struct err *e) MUST_CHECK;
 
 /* Lane START: a row and its input. JOURNAL_OK, JOURNAL_TAKEN: the id is there already (the caller

@@ -1,28 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * durable/journal_int.h — between the lanes, which gather entries and wake who waits (journal.c),
- * and the statements that write a batch of them (journal_pg.c, journal_tx.c).
+ * durable/journal_int.h — between the lanes, which gather entries (journal.c), and the statements
+ * that write a batch of them (journal_pg.c, journal_tx.c).
  */
 #pragma once
 
+#include "base/lane.h"
 #include "durable/durable_int.h"
 
 enum lane_kind { LANE_STEP, LANE_START, LANE_FINISH, LANES };
 
 /* One write, on the stack of the fiber that waits for it. What is lent stays while it waits. */
 struct entry {
-    struct entry *next;
-    struct fiber *fiber;
+    struct lane_ride ride;
+    struct entry *next;          /* of the batch */
     const struct workflow *w;    /* STEP, FINISH */
     const struct record *record; /* STEP */
     const struct start_row *row; /* START */
     enum durable_status status;  /* FINISH */
     struct str output, error;
-    size_t bytes;
-    bool done, settled;
     bool written, twin; /* journal_pg.c */
-    int outcome;        /* JOURNAL_*, START_DEDUP, or less than 0 with err */
-    struct err err;
+    int outcome;        /* JOURNAL_*, START_DEDUP */
 };
 
 struct batch {

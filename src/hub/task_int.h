@@ -17,9 +17,9 @@
  */
 #pragma once
 
+#include "base/lane.h"
 #include "base/strmap.h"
 #include "hub/agents.h"
-#include "hub/lane.h"
 #include "hub/task.h"
 
 #define TASK_DEPTH     256 /* nesting of a task's JSON */

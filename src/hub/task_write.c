@@ -586,6 +586,11 @@ void task_bury(struct tasks *t, const struct task *task, const char *why)
 
 /* --- all of them --- */
 
+static bool go_on(void *arg, struct lane_ride *ride)
+{
+    return true;
+}
+
 void task_lanes(struct tasks *t)
 {
     const struct lane any = {
@@ -610,7 +615,7 @@ void task_lanes(struct tasks *t)
     t->lates.name = "task late";
     t->lates.send = late_send;
     t->lates.told = late_told;
-    t->marks.stubborn = t->ends.stubborn = t->lates.stubborn = true;
+    t->marks.waits = t->ends.waits = t->lates.waits = go_on;
     t->graves.name = "task dead letter";
     t->graves.send = grave_send;
     t->graves.told = grave_told;
