@@ -54,6 +54,7 @@ int auth_token(const struct auth *a, struct str token, struct arena *arena,
             .name = arena_strdup(arena, key->name),
             .scopes = key->scopes | NEED_NONE,
             .admin = key->scopes & NEED_ADMIN,
+            .grant = key->id,
         };
         return 0;
     }
@@ -246,12 +247,21 @@ static bool origin_allowed(struct str origin, void *arg)
     return name_allowed(a, rest) || str_eq(rest, STR("127.0.0.1")) || str_eq(rest, STR("::1"));
 }
 
+/* Only a key can be taken back; configured tokens stand as long as the daemon. */
+static bool grant_holds(uint64_t grant, void *arg)
+{
+    const struct auth *a = arg;
+
+    return keys_holds(a->keys, grant);
+}
+
 struct http_server_ops auth_ops(struct auth *a)
 {
     return (struct http_server_ops){
         .authenticate = authenticate,
         .host_allowed = host_allowed,
         .origin_allowed = origin_allowed,
+        .grant_holds = grant_holds,
         .arg = a,
     };
 }

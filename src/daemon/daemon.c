@@ -21,6 +21,7 @@
 #include "openclaw/openclaw.h"
 
 #define PING_MS       1000 /* how old the answer of /health may be */
+#define EXPIRY_MS     1000 /* how late an expired key's sockets may end */
 #define LISTEN_QUEUE  1024
 #define LINGER_MS     5000 /* for WebSockets to be gone; each takes 2 s at most */
 #define GRACE_LEFT_MS 2000 /* after the deadline: cancelled handlers unwind */
@@ -66,6 +67,25 @@ static CO int refresh_keys(void *arg, struct err *e)
     }
 }
 
+/* Who came in by a key that has gone is shown out. */
+static void on_keys_lost(void *arg)
+{
+    struct daemon *d = arg;
+
+    if (d->server)
+        http_server_recheck(d->server);
+    hub_ports_recheck(&d->hub_ports);
+}
+
+static CO int expire_keys(void *arg, struct err *e)
+{
+    struct daemon *d = arg;
+
+    while (fiber_sleep(EXPIRY_MS, e) == 0)
+        keys_look_at_clock(d->keys);
+    return -ERR_CANCELED;
+}
+
 static CO int feed_watchdog(void *arg, struct err *e)
 {
     uint64_t every = sd_watchdog_ms();
@@ -80,6 +100,8 @@ static int start_chores(struct daemon *d, struct err *e)
     int r;
 
     r = fiber_group_spawn(d->chores, "watch store", watch_store, d, e);
+    if (r == 0)
+        r = fiber_group_spawn(d->chores, "expire keys", expire_keys, d, e);
     if (r == 0 && strcmp(store_kind(d->store), "sqlite") != 0)
         r = fiber_group_spawn(d->chores, "refresh keys", refresh_keys, d, e);
     if (r == 0 && sd_watchdog_ms())
@@ -193,6 +215,7 @@ static CO int start_rooms(struct daemon *d, struct err *e)
     int r;
 
     d->keys = keys_new(d->store);
+    keys_on_lost(d->keys, on_keys_lost, d);
     r = keys_load(d->keys, e);
     if (r < 0)
         return r;

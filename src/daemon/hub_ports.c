@@ -125,6 +125,14 @@ int hub_ports_serve(struct hub_ports *p, struct loop *loop, struct hub *hub,
     return 0;
 }
 
+void hub_ports_recheck(struct hub_ports *p)
+{
+    if (p->http)
+        http_server_recheck(p->http);
+    if (p->agents)
+        http_server_recheck(p->agents);
+}
+
 CO void hub_ports_stop(struct hub_ports *p, uint64_t deadline_ms)
 {
     struct err e;

@@ -24,4 +24,5 @@ int hub_ports_serve(struct hub_ports *p, struct loop *loop, struct hub *hub,
                     const struct auth *auth, const struct settings *settings, const char *state_dir,
                     struct tls_context *tls, struct err *e) MUST_CHECK;
 CO void hub_ports_stop(struct hub_ports *p, uint64_t deadline_ms);
-void hub_ports_done(struct hub_ports *p); /* works on a zeroed one */
+void hub_ports_recheck(struct hub_ports *p); /* keys have gone: http_server_recheck() on both */
+void hub_ports_done(struct hub_ports *p);    /* works on a zeroed one */

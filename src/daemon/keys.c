@@ -20,7 +20,10 @@ struct keys {
     struct store *store;
     struct key **rows; /* sorted by name */
     size_t n;
-    unsigned changes; /* committed ones: what was read before the last of them is old */
+    unsigned changes;  /* committed ones: what was read before the last of them is old */
+    int64_t looked_us; /* wall time of the last look for expired ones */
+    void (*on_lost)(void *arg);
+    void *lost_arg;
 };
 
 static const struct sql sql_list = {
@@ -68,6 +71,28 @@ void keys_free(struct keys *k)
     free(k);
 }
 
+static void lost(struct keys *k)
+{
+    if (k->on_lost)
+        k->on_lost(k->lost_arg);
+}
+
+void keys_on_lost(struct keys *k, void (*fn)(void *arg), void *arg)
+{
+    k->on_lost = fn;
+    k->lost_arg = arg;
+}
+
+/* Of random 256 bits, so two keys do not share it. */
+static uint64_t id_of(const char *hash)
+{
+    uint64_t id = 0;
+
+    for (int i = 0; i < 16 && hash[i]; i++)
+        id = id << 4 | (unsigned)(hash[i] <= '9' ? hash[i] - '0' : hash[i] - 'a' + 10);
+    return id ? id : 1;
+}
+
 struct load {
     struct key **rows;
     size_t n;
@@ -85,6 +110,7 @@ static int load_row(struct store_row *row, void *arg, struct err *e)
     fmt_z(key->hash, sizeof(key->hash), STR_FMT, STR_ARG(row_str(row, 1)));
     key->info = (struct key_info){
         .name = key->name,
+        .id = id_of(key->hash),
         .scopes = (unsigned)row_int(row, 2),
         .created_at = row_int(row, 3),
         .expires_at = row_is_null(row, 4) ? 0 : row_int(row, 4),
@@ -103,11 +129,26 @@ static int load_body(struct store_tx *tx, void *arg, struct err *e)
     return store_run(tx, &sql_list, NULL, 0, load_row, load, e);
 }
 
+/* Both are in the database's order, so each is found at or behind where the last one was. */
+static bool has_all(const struct load *now, struct key *const *before, size_t n)
+{
+    size_t at = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        while (at < now->n && now->rows[at]->info.id != before[i]->info.id)
+            at++;
+        if (at == now->n)
+            return false;
+    }
+    return true;
+}
+
 /* Reads overlap with changes and with one another: a stale one would bring a revoked key back. */
 CO int keys_load(struct keys *k, struct err *e)
 {
     struct load load = { 0 };
     unsigned changes;
+    bool all;
     int r;
 
     do {
@@ -118,9 +159,12 @@ CO int keys_load(struct keys *k, struct err *e)
         rows_free(load.rows, load.n);
         return err_wrap(e, "read the API keys");
     }
+    all = has_all(&load, k->rows, k->n);
     rows_free(k->rows, k->n);
     k->rows = load.rows;
     k->n = load.n;
+    if (!all)
+        lost(k);
     return 0;
 }
 
@@ -159,6 +203,31 @@ const struct key_info *keys_check(const struct keys *k, struct str token)
             return info->expires_at && info->expires_at <= wall_us() ? NULL : info;
         }
     return NULL;
+}
+
+bool keys_holds(const struct keys *k, uint64_t id)
+{
+    int64_t now = wall_us();
+
+    for (size_t i = 0; i < k->n; i++)
+        if (k->rows[i]->info.id == id)
+            return !k->rows[i]->info.expires_at || k->rows[i]->info.expires_at > now;
+    return false;
+}
+
+void keys_look_at_clock(struct keys *k)
+{
+    int64_t now = wall_us(), before = k->looked_us;
+    bool expired = false;
+
+    k->looked_us = now;
+    for (size_t i = 0; i < k->n && !expired; i++) {
+        int64_t at = k->rows[i]->info.expires_at;
+
+        expired = at && at > before && at <= now;
+    }
+    if (expired)
+        lost(k);
 }
 
 struct insert {
@@ -234,6 +303,7 @@ CO int keys_remove(struct keys *k, const char *name, struct err *e)
         return err_set(e, ERR_NOT_FOUND, "API key '%s' not found", name);
     k->changes++;
     forget(k, name);
+    lost(k);
     return 0;
 }
 

@@ -21,6 +21,7 @@ struct keys;
 
 struct key_info {
     const char *name;
+    uint64_t id; /* of the key's hash, for keys_holds() */
     unsigned scopes;
     int64_t created_at, expires_at; /* µs since 1970; expires_at 0: never */
 };
@@ -37,6 +38,18 @@ const struct key_info *keys_at(const struct keys *k,
 
 /* Is this one of ours and not expired? Constant time in the token. Borrowed until the next wait. */
 const struct key_info *keys_check(const struct keys *k, struct str token);
+
+/*
+ * A key is known by this number as long as it exists and has not expired, also when it is read
+ * again: http_identity.grant. Never 0.
+ */
+bool keys_holds(const struct keys *k, uint64_t id);
+
+/* fn(arg) is called whenever a key has gone: removed here or by another process, or expired. */
+void keys_on_lost(struct keys *k, void (*fn)(void *arg), void *arg);
+
+/* Has one expired since it was last called? Then keys_on_lost()'s. To be called now and then. */
+void keys_look_at_clock(struct keys *k);
 
 /* Make one; its text is written to key[KEY_TEXT] and kept nowhere. ERR_CONFLICT: the name is taken.
  */

@@ -263,6 +263,7 @@ static CO int open_agent(struct http_req *req, struct hub *h, struct str id, str
     r = accept_link(req, h, false, &link, e);
     if (r != 0)
         return r < 0 ? r : 0;
+    ws_rest_on(link->ws, 0); /* it is here by its own token, whatever else it sent */
     link_drop(h->links, id, LINK_REPLACED, "a newer connection took its place");
     link->flushing = true;
     link_attach(link, agent);
@@ -275,7 +276,7 @@ static CO int open_agent(struct http_req *req, struct hub *h, struct str id, str
 /* An operator looks on. */
 static int open_observer(struct http_req *req, struct hub *h, struct str token, struct err *e)
 {
-    struct http_identity who = { .name = "" };
+    struct http_identity who = req->who;
     struct link *link;
     int r;
 
@@ -286,6 +287,8 @@ static int open_observer(struct http_req *req, struct hub *h, struct str token, 
             return refuse_stranger(req, h, STR("host"));
     }
     r = accept_link(req, h, true, &link, e);
+    if (r == 0)
+        ws_rest_on(link->ws, who.grant);
     return r < 0 ? r : 0;
 }
 

@@ -55,6 +55,8 @@ struct http_identity {
         *name; /* "admin", a key's name, "loopback", "anonymous"; lives as long as the request */
     unsigned scopes; /* of enum http_need */
     bool admin;
+    uint64_t
+        grant; /* what may be taken back while they are here, see http_server_ops; 0: nothing */
     const void *guest; /* what the door of a table knows of them; NULL: the server let them in */
 };
 

@@ -232,8 +232,9 @@ static inline struct http_job *http_job_of(const struct http_req *req)
     return req->server_private;
 }
 
-/* http_server.c: one connection less. */
+/* http_server.c: one connection less; and does what an identity rests on still hold? */
 void http_server_left(struct http_server *s);
+bool http_grant_holds(const struct http_server *s, uint64_t grant);
 
 /* http_metrics.c */
 enum http_refusal {

@@ -20,10 +20,19 @@ struct seat_row {
     unsigned taken;
 };
 
+struct seat_moved {
+    struct http_seat seat; /* first: it is what the owner knows of */
+    uint64_t grant;        /* 0: not in the list */
+    void (*end)(void *arg);
+    void *arg;
+    struct seat_moved *next, **at;
+};
+
 struct http_seats {
     struct seat_row *rows[ROWS];
     unsigned taken;
     bool owned;
+    struct seat_moved *granted;
 };
 
 struct http_seats *http_seats_new(void)
@@ -144,17 +153,59 @@ void http_seat_leave(struct http_seat *seat)
 
 struct http_seat *http_seat_move(struct http_seat *seat)
 {
-    struct http_seat *moved = xmalloc(sizeof(*moved));
+    struct seat_moved *moved = xcalloc(1, sizeof(*moved));
 
-    *moved = *seat;
+    moved->seat = *seat;
     *seat = (struct http_seat){ 0 };
-    return moved;
+    return &moved->seat;
+}
+
+static void unlist(struct seat_moved *m)
+{
+    if (!m->grant)
+        return;
+    m->grant = 0;
+    *m->at = m->next;
+    if (m->next)
+        m->next->at = m->at;
+}
+
+void http_seat_rest_on(struct http_seat *seat, uint64_t grant, void (*end)(void *arg), void *arg)
+{
+    struct seat_moved *m = container_of(seat, struct seat_moved, seat);
+    struct http_seats *s = seat->of;
+
+    unlist(m);
+    if (!grant)
+        return;
+    m->grant = grant;
+    m->end = end;
+    m->arg = arg;
+    m->next = s->granted;
+    m->at = &s->granted;
+    if (m->next)
+        m->next->at = &m->next;
+    s->granted = m;
+}
+
+void http_seats_recheck(struct http_seats *s, bool (*holds)(uint64_t grant, void *arg), void *arg)
+{
+    struct seat_moved *following;
+
+    for (struct seat_moved *m = s->granted; m; m = following) {
+        following = m->next; /* end() frees none */
+        if (holds(m->grant, arg))
+            continue;
+        unlist(m);
+        m->end(m->arg);
+    }
 }
 
 void http_seat_free(struct http_seat *seat)
 {
     if (!seat)
         return;
+    unlist(container_of(seat, struct seat_moved, seat));
     http_seat_leave(seat);
-    free(seat);
+    free(container_of(seat, struct seat_moved, seat));
 }

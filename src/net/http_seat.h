@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/socket.h>
 
 struct http_seats;
@@ -31,3 +32,6 @@ void http_seat_leave(struct http_seat *seat); /* zeroed is fine */
 
 /* Move a seat to the heap, for http_upgrade.h; *seat is empty afterwards. */
 struct http_seat *http_seat_move(struct http_seat *seat);
+
+/* Ask about the grants of all moved seats, and end those of which holds() says that they ended. */
+void http_seats_recheck(struct http_seats *s, bool (*holds)(uint64_t grant, void *arg), void *arg);

@@ -75,3 +75,45 @@ TEST(a_seat_may_outlive_the_server)
     http_seat_free(moved);
     http_seat_free(NULL);
 }
+
+static bool is_odd(uint64_t grant, void *arg)
+{
+    return grant % 2;
+}
+
+static void count_end(void *arg)
+{
+    ++*(int *)arg;
+}
+
+TEST(only_those_are_ended_whose_grant_has)
+{
+    struct http_seats *seats = http_seats_new();
+    struct http_seat *moved[5];
+    int ended[5] = { 0 };
+
+    for (int i = 0; i < 5; i++) {
+        struct http_seat a = { 0 };
+
+        CHECK_INT(http_seat_take(seats, v4("192.0.2.1"), 0, 0, &a), 0);
+        moved[i] = http_seat_move(&a);
+        http_seat_rest_on(moved[i], (uint64_t)i, count_end, &ended[i]);
+    }
+    http_seat_free(moved[2]); /* from the middle of the list */
+    http_seat_rest_on(moved[3], 6, count_end, &ended[3]);
+    http_seats_recheck(seats, is_odd, NULL);
+    http_seats_recheck(seats, is_odd, NULL); /* told once */
+    CHECK_INT(ended[0], 0);                  /* rests on nothing */
+    CHECK_INT(ended[1], 0);
+    CHECK_INT(ended[2], 0);
+    CHECK_INT(ended[3], 1);
+    CHECK_INT(ended[4], 1);
+    http_seat_rest_on(moved[1], 0, count_end, &ended[1]);
+    http_seats_recheck(seats, is_odd, NULL);
+    CHECK_INT(ended[1], 0);
+    for (int i = 0; i < 5; i++)
+        if (i != 2)
+            http_seat_free(moved[i]);
+    CHECK_INT(http_seats_taken(seats), 0);
+    http_seats_free(seats);
+}

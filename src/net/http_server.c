@@ -308,6 +308,28 @@ void http_server_left(struct http_server *s)
         fiber_wake(s->stopper);
 }
 
+bool http_grant_holds(const struct http_server *s, uint64_t grant)
+{
+    return !grant || !s->ops.grant_holds || s->ops.grant_holds(grant, s->ops.arg);
+}
+
+static void cut_ungranted(struct http_conn *c)
+{
+    if (!http_grant_holds(c->server, c->job->req.who.grant))
+        http_conn_abort(c);
+}
+
+static bool seat_holds(uint64_t grant, void *arg)
+{
+    return http_grant_holds(arg, grant);
+}
+
+void http_server_recheck(struct http_server *s)
+{
+    for_each(s, CONN_STREAM, cut_ungranted);
+    http_seats_recheck(s->seats, seat_holds, s);
+}
+
 CO int http_server_shutdown(struct http_server *s, uint64_t deadline_ms, struct err *e)
 {
     int r = 0;

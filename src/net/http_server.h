@@ -36,6 +36,8 @@ struct http_server_ops {
     /* Are Host and Origin acceptable (DNS rebinding, cross-site)? */
     bool (*host_allowed)(struct str host, const struct stream_addr *peer, void *arg);
     bool (*origin_allowed)(struct str origin, void *arg);
+    /* Does this grant of an identity still stand? NULL: they all do. */
+    bool (*grant_holds)(uint64_t grant, void *arg);
     void *arg;
 };
 
@@ -55,6 +57,12 @@ void http_server_upgrades(struct http_server *s, const struct http_route *route,
 /* Serve an open listening socket (owned from now on). tls NULL: plain. Any number of times. */
 int http_server_listen(struct http_server *s, int fd, struct tls_context *tls, struct err *e)
     MUST_CHECK;
+
+/*
+ * Grants may have ended: streamed answers that rest on one that does not hold are cut off, and
+ * WebSockets are closed with 1008. Other requests under way are answered. Does not wait.
+ */
+void http_server_recheck(struct http_server *s);
 
 /* Stop accepting, close idle connections, answer the rest with Connection: close; at the deadline
  * cancel what is left. */

@@ -33,6 +33,8 @@ CO int http_stream_begin(struct http_req *req, int status, const char *type, str
         return gone(e);
     if (job->begun)
         return err_set(e, ERR_INTERNAL, "the answer has begun already");
+    if (!http_grant_holds(job->conn->server, req->who.grant))
+        return err_set(e, ERR_UNAUTHORIZED, "Unauthorized");
     if (status)
         req->status = status;
     req->type = arena_strdup(req->arena, type);

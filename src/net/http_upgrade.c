@@ -20,6 +20,8 @@ int http_conn_take(struct http_req *req, size_t max_rest, struct stream **ret_st
         return err_set(e, ERR_CANCELED, "the client has gone");
     if (job->begun)
         return err_set(e, ERR_INVALID, "the answer has begun already");
+    if (!http_grant_holds(c->server, req->who.grant))
+        return err_set(e, ERR_UNAUTHORIZED, "Unauthorized");
     buf_init(&rest, n + max_rest);
     r = buf_add(&rest, job->in + job->consumed, n, e);
     if (r < 0)

@@ -412,6 +412,17 @@ struct ws *ws_new(struct loop *loop, struct stream *s, struct http_seat *seat, b
     return ws;
 }
 
+static void grant_ended(void *arg)
+{
+    ws_close(arg, WS_CODE_POLICY, "Unauthorized");
+}
+
+void ws_rest_on(struct ws *ws, uint64_t grant)
+{
+    if (ws->seat)
+        http_seat_rest_on(ws->seat, grant, grant_ended, ws);
+}
+
 unsigned ws_close_code(const struct ws *ws)
 {
     return ws->code;

@@ -94,6 +94,12 @@ unsigned ws_close_code(const struct ws *ws); /* after WS_CLOSED */
 void ws_pause_reading(struct ws *ws);
 void ws_resume_reading(struct ws *ws);
 
+/*
+ * The socket rests on this grant of the server's (http_identity.grant) instead of the request's
+ * own, which ws_accept() notes: when it ends, the socket is closed with 1008. 0: nothing ends it.
+ */
+void ws_rest_on(struct ws *ws, uint64_t grant);
+
 /* From the next message on: other limits.message and limits.inbox bytes. */
 void ws_limit_message(struct ws *ws, size_t max);
 uint64_t ws_heard_ms(const struct ws *ws); /* when a byte came last, by now_ms() */

@@ -80,5 +80,6 @@ int ws_accept(struct http_req *req, const char *subprotocol, const struct ws_lim
         return r;
     *ret =
         ws_new(fiber_loop(), stream, seat, false, limits, ops, arg, str_of(head), buf_str(&rest));
+    ws_rest_on(*ret, req->who.grant);
     return 0;
 }

@@ -27,6 +27,7 @@ enum {
     WS_CODE_NONE = 1005,     /* never on the wire: the peer's close had no code */
     WS_CODE_ABNORMAL = 1006, /* never on the wire: the peer went without a close */
     WS_CODE_BAD_DATA = 1007,
+    WS_CODE_POLICY = 1008,
     WS_CODE_TOO_BIG = 1009,
 };
 

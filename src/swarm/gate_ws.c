@@ -210,6 +210,7 @@ static int check_token(struct gate_sock *sock, const struct gate_frame *f, struc
         return err_set(e, ERR_UNAUTHORIZED, "Unauthorized");
     if (!may_use(&who))
         return err_set(e, ERR_FORBIDDEN, "Forbidden: this needs the scope bridge or agents");
+    ws_rest_on(sock->ws, who.grant);
     return 0;
 }
 
