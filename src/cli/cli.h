@@ -14,7 +14,14 @@
 #include "base/json.h"
 #include "net/http_client.h"
 
-enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_NOT_FOUND = 3, CLI_NO_DAEMON = 4 };
+enum {
+    CLI_OK = 0,
+    CLI_FAILED = 1,
+    CLI_USAGE = 2,
+    CLI_NOT_FOUND = 3,
+    CLI_NO_DAEMON = 4,
+    CLI_INTERRUPTED = 130,
+};
 
 #define CLI_FLAGS_MAX 20
 
@@ -36,6 +43,7 @@ struct cli {
     bool vm;           /* called as vm-agent: its texts, its marks */
     bool no_daemon;    /* set when nobody answered: its own exit status */
     bool refused;      /* set when the daemon answered with an error */
+    bool interrupted;  /* set when Ctrl-C has ended the waiting: its own exit status */
     int status;        /* of that answer, */
     struct str answer; /* and what it said, in the arena */
     struct loop *loop;
@@ -92,6 +100,7 @@ extern const struct cli_cmd cmd_machine_ls, cmd_machine_create, cmd_machine_show
     cmd_machine_shell, cmd_machine_logs, cmd_machine_cp, cmd_machine_apply, cmd_machine_drivers;
 extern const struct cli_cmd cmd_task_ls, cmd_task_show, cmd_task_send, cmd_task_cancel,
     cmd_task_output, cmd_task_dead;
+extern const struct cli_cmd cmd_dead_ls, cmd_dead_show, cmd_dead_replay, cmd_dead_drop;
 extern const struct cli_cmd cmd_hub_agents, cmd_hub_register, cmd_hub_rm, cmd_hub_drain,
     cmd_hub_events, cmd_hub_top, cmd_hub_audit, cmd_hub_install, cmd_audit_verify;
 extern const struct cli_cmd cmd_profile_ls, cmd_profile_show, cmd_profile_create, cmd_profile_rm;

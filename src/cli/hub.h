@@ -9,7 +9,7 @@
 
 #include "cli/cmd_int.h"
 
-enum { CLI_TIMEOUT = 124, CLI_INTERRUPTED = 130 };
+enum { CLI_TIMEOUT = 124 };
 
 /* The arena lives as long as the command: what a loop asks again and again goes into one that is
  * freed each time. Returns what to give back. */
@@ -48,6 +48,18 @@ const char *task_path(struct cli *cli, const char *id, const char *suffix);     
 /* An answer of 404 becomes 0 with *ret NULL. */
 CO int hub_get(struct cli *cli, const char *path, json_t **ret, struct err *e) MUST_CHECK;
 
+/* --- watched.c --- */
+
+/*
+ * fn in a fiber that SIGINT and SIGTERM cancel: what it returned. Where they did, it is
+ * -ERR_CANCELED and cli->interrupted is set (exit status 130); a second one ends the program.
+ */
+typedef int watched_fn(struct cli *cli, void *arg, struct err *e);
+CO int watched(struct cli *cli, CO watched_fn *fn, void *arg, struct err *e) MUST_CHECK;
+
+/* After an interrupt: how the machine is, and what removes it. Always -ERR_CANCELED. */
+CO int machine_interrupted(struct cli *cli, const char *name, struct err *e) MUST_CHECK;
+
 /* --- machine.c --- */
 
 /* The machine of that name, or *ret NULL: there is none (there may be an agent of that name). */
@@ -55,6 +67,9 @@ CO int machine_ask(struct cli *cli, const char *name, json_t **ret, struct err *
 
 /* Is an operation under way? */
 bool machine_busy(const json_t *machine);
+
+/* Why the last one failed; NULL: it did not. */
+const char *machine_reason(const json_t *machine);
 
 /* Wait until no operation is; *ret NULL: it is gone. What its progress says goes to p. */
 CO int machine_settle(struct cli *cli, const char *name, struct progress *p, json_t **ret,
@@ -75,6 +90,7 @@ struct create_opts {
     const char *name, *driver, *type, *cpus, *memory, *disk, *image, *capabilities, *allow;
     const char *hub_url, *profile, *env; /* env: "K=V,K=V" */
 };
+/* create.c */
 CO int machine_create(struct cli *cli, const struct create_opts *o, struct err *e) MUST_CHECK;
 CO int machine_destroy(struct cli *cli, const char *name, bool force, struct err *e) MUST_CHECK;
 

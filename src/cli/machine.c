@@ -11,9 +11,8 @@
 #include "base/time.h"
 #include "cli/hub.h"
 
-#define LOOK_MS  "2000" /* a look at an operation waits so long; then its progress is shown */
-#define POLL_MS  200
-#define READY_MS 60000
+#define LOOK_MS "2000" /* a look at an operation waits so long; then its progress is shown */
+#define POLL_MS 200
 
 const char *agent_path(struct cli *cli, const char *id, const char *suffix)
 {
@@ -84,7 +83,7 @@ bool machine_busy(const json_t *machine)
     return false;
 }
 
-static const char *reason_of(const json_t *machine)
+const char *machine_reason(const json_t *machine)
 {
     const char *reason = json_string_value(json_object_get(machine, "reason"));
 
@@ -115,25 +114,42 @@ CO int machine_settle(struct cli *cli, const char *name, struct progress *p, jso
     }
 }
 
-CO int machine_do(struct cli *cli, const char *name, const char *verb, json_t *body,
-                  struct progress *p, json_t **ret, struct err *e)
+struct doing {
+    const char *name, *verb;
+    json_t *body;
+    struct progress *p;
+    json_t **ret;
+};
+
+static CO int do_it(struct cli *cli, void *arg, struct err *e)
 {
-    enum http_method method = verb ? HTTP_M_POST : HTTP_M_DELETE;
+    const struct doing *d = arg;
+    enum http_method method = d->verb ? HTTP_M_POST : HTTP_M_DELETE;
+    const char *path = machine_path(cli, d->name, d->verb ? d->verb : "");
     struct str text = { 0 };
     json_t *answer;
     int r = 0;
 
-    if (body || verb)
-        r = api_body(cli, body ? body : json_object(), &text, e);
+    if (d->body || d->verb)
+        r = api_body(cli, d->body ? d->body : json_object(), &text, e);
     if (r == 0)
-        r = api_call(cli, method, machine_path(cli, name, verb ? verb : ""), text, &answer, e);
-    if (r == 0)
-        r = machine_settle(cli, name, p, ret, e);
+        r = api_call(cli, method, path, text, &answer, e);
+    return r < 0 ? r : machine_settle(cli, d->name, d->p, d->ret, e);
+}
+
+CO int machine_do(struct cli *cli, const char *name, const char *verb, json_t *body,
+                  struct progress *p, json_t **ret, struct err *e)
+{
+    struct doing d = { name, verb, body, p, ret };
+    int r = watched(cli, do_it, &d, e);
+
+    if (r < 0 && cli->interrupted)
+        return machine_interrupted(cli, name, e);
     if (r < 0)
         return r;
-    if (*ret && (reason_of(*ret) || !verb))
+    if (*ret && (machine_reason(*ret) || !verb))
         return err_set(e, ERR_INTERNAL, "%s",
-                       reason_of(*ret) ? reason_of(*ret) : "it is still there");
+                       machine_reason(*ret) ? machine_reason(*ret) : "it is still there");
     if (!*ret && verb)
         return err_set(e, ERR_NOT_FOUND, "machine '%s' is gone", name);
     return 0;
@@ -160,178 +176,6 @@ CO int agent_await(struct cli *cli, const char *name, long long ms, struct err *
         if (r < 0)
             return r;
     }
-}
-
-/* --- creating --- */
-
-/* "a, b" as an array of texts. */
-static json_t *list_of(const char *text)
-{
-    json_t *list = json_array();
-    struct str rest = str_of(text), part;
-
-    while (str_split(&rest, ',', &part)) {
-        part = str_trim(part);
-        if (part.n)
-            json_array_append_new(list, json_stringn(part.p, part.n));
-    }
-    return list;
-}
-
-static int put_env(json_t *env, const char *text, struct err *e)
-{
-    struct str rest = str_of(text), part;
-
-    while (str_split(&rest, ',', &part)) {
-        const char *equals = memchr(part.p, '=', part.n);
-        size_t n = equals ? (size_t)(equals - part.p) : 0;
-
-        if (!n)
-            return err_set(e, ERR_INVALID, "--env wants NAME=VALUE, not '" STR_FMT "'",
-                           STR_ARG(part));
-        json_object_setn_new(env, part.p, n, json_stringn(equals + 1, part.n - n - 1));
-    }
-    return 0;
-}
-
-/* What the profile says and the command line does not. */
-static const char *or_profile(struct cli *cli, const char *given, const json_t *profile,
-                              const char *key, const char *fallback)
-{
-    const json_t *resources = json_object_get(profile, "resources");
-    const json_t *value = json_object_get(resources, key);
-
-    if (!value && strcmp(key, "cpu") == 0)
-        value = json_object_get(resources, "cpus");
-    if (given)
-        return given;
-    if (json_is_string(value))
-        return json_string_value(value);
-    if (json_is_integer(value))
-        return arena_printf(&cli->arena, "%lld", (long long)json_integer_value(value));
-    return fallback;
-}
-
-static int create_body(struct cli *cli, const struct create_opts *o, const json_t *profile,
-                       json_t *body, struct err *e)
-{
-    json_t *env = json_deep_copy(json_object_get(profile, "environment"));
-    const char *cpus = or_profile(cli, o->cpus, profile, "cpu", cli->vm ? "2" : NULL);
-    long long n;
-    int r = 0;
-
-    if (!json_is_object(env)) {
-        json_decref(env);
-        env = json_object();
-    }
-    if (o->env)
-        r = put_env(env, o->env, e);
-    if (json_object_size(env))
-        json_object_set(body, "env", env);
-    json_decref(env);
-    if (r == 0 && cpus && int_parse(str_of(cpus), 1, 4096, &n, e) < 0)
-        r = err_set(e, ERR_INVALID, "--cpu must be a number of cores, not '%s'", cpus);
-    if (r < 0)
-        return r;
-    if (cpus)
-        json_object_set_new(body, "cpus", json_integer(n));
-    put_text(body, "name", o->name);
-    put_text(body, "driver", o->driver);
-    put_text(body, "type",
-             o->type ? o->type
-                     : or_profile(cli, NULL, profile, "type", cli->vm ? "generic" : NULL));
-    put_text(body, "memory", or_profile(cli, o->memory, profile, "memory", cli->vm ? "4G" : NULL));
-    put_text(body, "disk", or_profile(cli, o->disk, profile, "disk", cli->vm ? "20G" : NULL));
-    put_text(body, "image", o->image);
-    put_text(body, "hubUrl", o->hub_url);
-    if (o->capabilities && *o->capabilities)
-        json_object_set_new(body, "capabilities", list_of(o->capabilities));
-    if (o->allow)
-        json_object_set_new(body, "allow", list_of(o->allow));
-    return 0;
-}
-
-/* Until it runs and its agent has said hello. */
-static CO int create_it(struct cli *cli, const struct create_opts *o, struct str body,
-                        struct progress *p, bool *ret_begun, json_t **ret, struct err *e)
-{
-    json_t *answer;
-    int r = api_call(cli, HTTP_M_POST, "/machines", body, &answer, e);
-
-    *ret_begun = r == 0;
-    if (r == 0)
-        r = machine_settle(cli, o->name, p, ret, e);
-    if (r < 0)
-        return r;
-    if (!*ret)
-        return err_set(e, ERR_NOT_FOUND, "the machine is gone");
-    if (!str_eq_z(json_member_str(*ret, "state"), "running"))
-        return err_set(e, ERR_INTERNAL, "%s",
-                       reason_of(*ret) ? reason_of(*ret) : member_text(cli, *ret, "state"));
-    return agent_await(cli, o->name, READY_MS, e);
-}
-
-/* What could not be made does not stay. */
-static CO void roll_back(struct cli *cli, const char *name, struct progress *p)
-{
-    json_t *machine;
-    struct err e;
-
-    progress_step(p, "%s: removing what was made", name);
-    if (machine_do(cli, name, NULL, NULL, p, &machine, &e) < 0)
-        progress_warn(p, "%s stays, for it could not be removed: %s", name, e.msg);
-}
-
-static CO int give_profile(struct cli *cli, const struct create_opts *o, const json_t *profile,
-                           struct err *e)
-{
-    size_t failed = 0;
-    int r = profile ? profile_apply(cli, o->name, profile, &failed, e) : 0;
-
-    if (r == 0 && failed)
-        r = err_set(e, ERR_INTERNAL, "%zu steps of profile '%s' failed; the machine stays", failed,
-                    o->profile);
-    return r;
-}
-
-CO int machine_create(struct cli *cli, const struct create_opts *o, struct err *e)
-{
-    AUTO(progress_end) struct progress p = { .cli = cli };
-    json_t *body = json_object(), *profile = NULL, *machine = NULL;
-    bool begun = false;
-    struct str text;
-    int r = 0;
-
-    if (o->profile)
-        r = profile_load(cli, o->profile, &profile, e);
-    if (r == 0)
-        r = create_body(cli, o, profile, body, e);
-    if (r < 0) {
-        json_decref(body);
-        return r;
-    }
-    r = api_body(cli, body, &text, e);
-    if (r < 0)
-        return r;
-    progress_start(&p, cli, "Creating agent %s...", o->name);
-    r = create_it(cli, o, text, &p, &begun, &machine, e);
-    if (r < 0) {
-        if (begun)
-            roll_back(cli, o->name, &p);
-        progress_fail(&p, "Failed to create agent");
-        return r;
-    }
-    if (profile)
-        progress_end(&p);
-    r = give_profile(cli, o, profile, e);
-    if (r < 0)
-        return r;
-    if (cli->json)
-        return print_json(machine, e);
-    progress_done(&p, "Agent %s created successfully", o->name);
-    if (!cli->vm)
-        printf("created %s (%s)\n", o->name, cell(cli, machine, "driver"));
-    return 0;
 }
 
 /* --- destroying --- */

@@ -90,6 +90,10 @@ const struct cli_cmd *const cli_commands[] = {
     &cmd_task_cancel,
     &cmd_task_output,
     &cmd_task_dead,
+    &cmd_dead_ls,
+    &cmd_dead_show,
+    &cmd_dead_replay,
+    &cmd_dead_drop,
     &cmd_hub_agents,
     &cmd_hub_register,
     &cmd_hub_rm,
@@ -115,6 +119,8 @@ static int exit_status(const struct cli *cli, int r, const struct err *e)
     if (r >= 0)
         return r;
     fprintf(stderr, "chela: %s\n", e->msg);
+    if (cli->interrupted)
+        return CLI_INTERRUPTED;
     if (cli->no_daemon)
         return CLI_NO_DAEMON;
     if (cli->refused)

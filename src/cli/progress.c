@@ -99,6 +99,10 @@ void progress_fail(struct progress *p, const char *fmt, ...)
 {
     va_list args;
 
+    if (p->cli->interrupted) { /* it has not failed; what is said ends with how it is */
+        progress_end(p);
+        return;
+    }
     va_start(args, fmt);
     end_with(p, false, "\xe2\x9c\x96", "\033[31m", fmt, args);
     va_end(args);

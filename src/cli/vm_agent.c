@@ -67,7 +67,7 @@ static int end_of(const struct cli *cli, int r, const struct err *e)
         fprintf(stderr, "Error: %s\n", e->msg);
     if (cli->no_daemon && cli->hub_url)
         fprintf(stderr, "Is the hub running? Start it with: chelad\n");
-    return CLI_FAILED;
+    return cli->interrupted ? CLI_INTERRUPTED : CLI_FAILED;
 }
 
 /* "vm-agent-profiles list" is "vm-agent profiles list". */

@@ -189,6 +189,29 @@ def test_dead_letters(hub, chela):
     assert value(chela("task", "dead", "--json"))["deadLetterQueue"] == []
 
 
+def test_a_dead_letter_is_shown_replayed_and_dropped(hub, chela):
+    agent, later = hub.agent(), unique("later")
+    agent.send("log", {"level": "info"}, to=later)
+    agent.send("log", {"level": "warn"}, to=later)
+
+    def mine():
+        return [one for one in value(chela("dead", "ls", "--json"))["deadLetterQueue"]
+                if isinstance(one["message"], dict) and one["message"].get("to") == later]
+    first, second = eventually(lambda: len(found := mine()) == 2 and found)
+    assert str(first["position"]) in chela("dead", "ls").stdout
+    shown = chela("dead", "show", first["position"]).stdout
+    assert "unknown recipient" in shown and later in shown
+    assert value(chela("dead", "show", first["position"], "--json")) == first
+    assert chela("dead", "replay", first["position"]).returncode == FAILED
+    there = hub.agent(later)
+    assert chela("dead", "replay", first["position"]).stdout == f"replayed {first['position']}\n"
+    assert there.expect("log")["payload"] == {"level": "info"}
+    assert chela("dead", "drop", second["position"]).stdout == f"dropped {second['position']}\n"
+    assert mine() == []
+    for verb in ("show", "replay", "drop"):
+        assert chela("dead", verb, first["position"]).returncode == NOT_FOUND
+
+
 def test_machines_that_are_none(chela):
     assert {one["name"] for one in value(chela("machine", "drivers", "--json"))["drivers"]} >= {"sandbox", "qemu"}
     assert value(chela("machine", "ls", "--json")) == {"machines": []}

@@ -211,6 +211,31 @@ def test_what_could_not_be_made_does_not_stay(vm, hub):
     assert machine not in json.dumps(hub.http.get("/machines").json())
 
 
+@pytest.mark.parametrize("program", ["vm-agent", "chela"])
+def test_ctrl_c_while_a_machine_is_made_says_how_it_is_and_what_removes_it(start, home, tmp_path, program):
+    (tmp_path / "silent").write_text("#!/bin/sh\nsleep 1000\n")  # an agent that never says hello
+    (tmp_path / "silent").chmod(0o755)
+    daemon = start(f"--machine.agent_program={tmp_path}/silent")
+    env, machine = {"CHELA_STATE": str(daemon.state)}, name("cut")
+    hub = Hub(daemon)
+
+    def look():
+        return hub.http.get(f"/machines/{machine}").json().get("machine", {})
+    words, verbs = (["create"], "vm-agent") if program == "vm-agent" else (["machine", "create"], "chela machine")
+    child = subprocess.Popen([chelad.BIN / program, *words, machine], env=chelad.environment(home, env),
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    eventually(lambda: look().get("state") == "creating", 30)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert (child.returncode, out) == (130, "")
+    assert f"interrupted: machine '{machine}' is creating, and the hub goes on with it (" in err
+    assert f"'{verbs} destroy {machine}' removes it)\n" in err and "Failed" not in err
+    assert look()["state"] == "creating"
+    done = chelad.run(program, *words[:-1], "destroy", machine, "--force", env=env, home=home)
+    assert done.returncode == 0, done.stderr
+    assert look() == {}
+
+
 def test_list_is_drawn_with_rules(vm, box):
     lines = vm("list").stdout.splitlines()
     assert lines[0].startswith("┌─") and lines[0].endswith("─┐")
