@@ -53,8 +53,10 @@ fuzz:
 	@tools/deps test fuzz
 	@tools/fuzz $(FUZZ_SECONDS)
 
-install: build
-	meson install -C $(CHELA_BUILD)
+install: $(CHELA_BUILD)/build.ninja
+	@ninja -C $(CHELA_BUILD) --quiet installed
+	meson install -C $(CHELA_BUILD) --no-rebuild
+	@[ "$$DESTDIR" ] || [ "$$(id -u)" != 0 ] || /sbin/ldconfig
 
 deps:
 	@tools/deps all
