@@ -358,6 +358,17 @@ TEST(the_settings_print_as_a_file_with_origins_and_without_secrets)
     end();
 }
 
+TEST(a_password_in_a_url_is_not_printed)
+{
+    begin();
+    CHECK_INT(conf_flag(conf, "gateway.host", "ws://me:hush@h/@x", &e), 0);
+    CHECK_INT(conf_apply(conf, &e), 0);
+    printed(conf_print);
+    CHECK(strstr(text, "\nhost = ws://***@h/@x\n"));
+    CHECK(!strstr(text, "hush"));
+    end();
+}
+
 TEST(what_was_printed_can_be_read_again)
 {
     static char copy[sizeof(text)];

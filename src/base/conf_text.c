@@ -71,15 +71,31 @@ static struct str section_of(const char *name)
     return (struct str){ name, dot ? (size_t)(dot - name) : 0 };
 }
 
+/* A URL may hold a password where none belongs, and is refused for it: do not show it either. */
+static bool userinfo_of(const char *text, struct str *ret)
+{
+    const char *begin = strstr(text, "://");
+    size_t n = begin ? strcspn(begin + 3, "/?# ") : 0;
+    const char *at = n ? memrchr(begin + 3, '@', n) : NULL;
+
+    if (!at)
+        return false;
+    *ret = (struct str){ begin + 3, (size_t)(at - begin - 3) };
+    return true;
+}
+
 /* The text in force; a bare number of a time gets its unit, since a reader would have to know it.
  */
 static int print_value(const struct conf_row *row, struct buf *b, struct err *e)
 {
     const char *text = row->now.text ? row->now.text : row->given[OPT_FROM_DEFAULT].text;
     bool bare = text[0] && text[strspn(text, "0123456789.")] == '\0';
+    struct str hide;
 
     if ((row->opt->flags & OPT_SECRET) && text[0])
         text = "***";
+    if (userinfo_of(text, &hide))
+        return buf_printf(b, e, "%.*s***%s", (int)(hide.p - text), text, hide.p + hide.n);
     return buf_printf(b, e, "%s%s", text, row->opt->kind == OPT_MSEC && bare ? "s" : "");
 }
 

@@ -133,6 +133,12 @@ static bool put_z(struct line *l, const char *z)
     return put(l, z, strlen(z));
 }
 
+/* U+0080 to U+009F steer a terminal as ESC does; as UTF-8 they are two bytes. */
+static bool is_c1(const char *p, size_t n)
+{
+    return n >= 2 && (unsigned char)p[0] == 0xc2 && (unsigned char)p[1] < 0xa0;
+}
+
 /* One code point, or one byte that is not part of any, as a JSON string shows it. */
 static bool put_escaped(struct line *l, const char *p, size_t step)
 {
@@ -143,7 +149,9 @@ static bool put_escaped(struct line *l, const char *p, size_t step)
 
     if (step == 0)
         return put_z(l, "\\ufffd");
-    if (step > 1 || (*p >= ' ' && *p != '"' && *p != '\\' && *p != 0x7f))
+    if (is_c1(p, step))
+        p++; /* its last byte is its number */
+    else if (step > 1 || (*p >= ' ' && *p != '"' && *p != '\\' && *p != 0x7f))
         return put(l, p, step);
     at = *p ? strchr(plain, *p) : NULL;
     if (at)
@@ -177,7 +185,7 @@ static bool is_bare(struct str s)
     for (size_t i = 0; i < s.n; i++) {
         unsigned char c = (unsigned char)s.p[i];
 
-        if (c <= ' ' || c == '"' || c == '=' || c == '\\' || c == 0x7f)
+        if (c <= ' ' || c == '"' || c == '=' || c == '\\' || c == 0x7f || is_c1(s.p + i, s.n - i))
             return false;
     }
     return true;

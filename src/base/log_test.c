@@ -59,6 +59,21 @@ TEST(on_a_terminal_a_line_is_text_quoted_where_needed)
     CHECK_STR(tail(), " warn  odd plain=x/1 spaced=\"a b\" empty=\"\" sum=\"a=b\"");
 }
 
+TEST(nothing_in_a_line_steers_a_terminal)
+{
+    for (int format = LOG_TEXT; format <= LOG_JSON; format++) {
+        begin(LOG_INFO, (enum log_format)format);
+        log_info("x", "a", LOG_STR("\033[2J"), "b",
+                 LOG_STR("\xc2\x9b"
+                         "2J"),
+                 "c", LOG_STR("\x7f"), "d", LOG_STR("\xc2\xa0"));
+        CHECK(strstr(last, "\\u001b[2J"));
+        CHECK(strstr(last, "\\u009b2J"));
+        CHECK(strstr(last, "\\u007f"));
+        CHECK(strstr(last, "\xc2\xa0"));
+    }
+}
+
 TEST(levels_are_filtered_and_named)
 {
     enum log_level level;
