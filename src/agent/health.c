@@ -290,6 +290,7 @@ static json_t *report_json(const struct health *h, const struct look *l, double 
     json_object_set_new(report, "hostname", json_string(name.nodename));
     json_object_set_new(report, "timestamp", json_integer(wall_us() / 1000));
     json_object_set_new(report, "activeTasks", json_integer(active_tasks));
+    json_object_set_new(report, "stdin", json_true()); /* tasks may have one */
     return report;
 }
 

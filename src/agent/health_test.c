@@ -101,6 +101,7 @@ CO_TEST(a_report_has_every_member)
     CO_CHECK(json_string_length(json_object_get(report, "hostname")) > 0);
     CO_CHECK(json_integer_value(json_object_get(report, "timestamp")) > 1600000000000);
     CO_CHECK(json_integer_value(json_object_get(report, "activeTasks")) == 3);
+    CO_CHECK(json_is_true(json_object_get(report, "stdin")));
     json_decref(report);
     CO_CHECK(health_report(h, 0, &report, e) == 0);
     json_decref(report);

@@ -46,6 +46,8 @@ struct job {
     struct fiber *fiber;
     struct proc proc;
     struct pipe out, err;
+    struct loop_io *in; /* of its standard input; NULL: it has all, or takes no more */
+    struct str left;    /* of that */
     struct loop_io *io; /* of the pidfd; NULL: ended */
     enum stop stop;
     bool late;
@@ -89,6 +91,29 @@ static void on_pipe(struct loop_io *io, unsigned events, void *arg)
         at_end(p);
 }
 
+/* The end of what is given, or of who takes it: the pipe is closed. */
+static void close_input(struct job *job)
+{
+    loop_io_free(TAKE(job->in));
+    if (job->proc.in >= 0)
+        close(job->proc.in);
+    job->proc.in = -1;
+}
+
+static void on_input(struct loop_io *io, unsigned events, void *arg)
+{
+    struct job *job = arg;
+    ssize_t n = 1;
+
+    while (job->left.n && n > 0) {
+        n = write(job->proc.in, job->left.p, job->left.n);
+        if (n > 0)
+            job->left = (struct str){ job->left.p + n, job->left.n - (size_t)n };
+    }
+    if (!job->left.n || (n < 0 && errno != EAGAIN && errno != EINTR))
+        close_input(job);
+}
+
 static void on_process(struct loop_io *io, unsigned events, void *arg)
 {
     struct job *job = arg;
@@ -106,6 +131,11 @@ static void watch(struct job *job)
         pipes[i]->io = loop_io_new(loop, pipes[i]->fd, on_pipe, pipes[i]);
         loop_io_want(pipes[i]->io, LOOP_READ);
     }
+    job->left = job->spec->input;
+    if (job->left.p) {
+        job->in = loop_io_new(loop, job->proc.in, on_input, job);
+        loop_io_want(job->in, LOOP_WRITE);
+    }
     job->io = loop_io_new(loop, job->proc.pidfd, on_process, job);
     loop_io_want(job->io, LOOP_READ);
 }
@@ -115,6 +145,7 @@ static void unwatch(struct job *job)
     loop_io_free(TAKE(job->out.io));
     loop_io_free(TAKE(job->err.io));
     loop_io_free(TAKE(job->io));
+    close_input(job);
 }
 
 static bool is_over(const struct job *job)
@@ -294,7 +325,7 @@ static int start(struct job *job, struct err *e)
                              : shell,
         .env = make_env(job),
         .cwd = spec->cwd ? spec->cwd : work_dir,
-        .in = PROC_NULL,
+        .in = spec->input.p ? PROC_PIPE : PROC_NULL,
         .out = PROC_PIPE,
         .err = PROC_PIPE,
     };

@@ -105,6 +105,33 @@ CO_TEST(a_program_by_argv_is_given_its_words_as_they_are)
     return 0;
 }
 
+/* More than a pipe holds, to one that takes it, one that does not, and one that ends first. */
+CO_TEST(standard_input_is_given_to_its_end)
+{
+    size_t n = 300000;
+    AUTO(free) char *text = xmalloc(n);
+    struct outcome o;
+
+    memset(text, 'x', n);
+    CO_CHECK(go(&o, &(struct run_spec){ .command = "wc -c", .input = { text, n }, .limit = 100 }) ==
+             0);
+    CO_CHECK(says(&o.ran.out, "300000"));
+    over(&o);
+    CO_CHECK(go(&o, &(struct run_spec){
+                        .command = "head -c 2", .input = { text, n }, .limit = 100 }) == 0);
+    CO_CHECK(says(&o.ran.out, "xx"));
+    over(&o);
+    CO_CHECK(go(&o, &(struct run_spec){
+                        .command = "sleep 0.1; echo a", .input = { text, n }, .limit = 100 }) == 0);
+    CO_CHECK(says(&o.ran.out, "a"));
+    over(&o);
+    CO_CHECK(go(&o, &(struct run_spec){ .command = "cat; echo z", .input = STR(""), .limit = 9 }) ==
+             0);
+    CO_CHECK(says(&o.ran.out, "z"));
+    over(&o);
+    return 0;
+}
+
 CO_TEST(directory_and_environment_are_those_of_the_task)
 {
     json_t *env = json_pack("{s:s, s:i, s:b}", "CHELA_X", "of task", "CHELA_N", 7, "CHELA_B", 1);

@@ -60,6 +60,7 @@ struct run_spec {
     const char *cwd;         /* NULL: conf.work_dir */
     const json_t *env;       /* object of texts over the agent's own, or NULL */
     long long timeout_ms;    /* 0: tasks.defaultTimeout */
+    struct str input;        /* its standard input; {NULL, 0}: /dev/null */
     size_t limit;            /* bytes of each stream */
     bool live;               /* output is told as it comes */
     bool sudo;               /* sudo -n -- /bin/sh -c command; policy has been checked */
@@ -72,11 +73,11 @@ struct run_result {
 };
 
 /*
- * Run it in a process group of its own, standard input /dev/null; at the timeout, on cancel and
- * past the limit SIGTERM, 3 s later SIGKILL to the group. 0: it ran and ended with 0. Otherwise an
- * error ("Command failed: <shown>\n<stderr>", "... timed out after N ms: <shown>", "stdout
- * maxBuffer length exceeded", "cwd does not exist: ...") with *ret filled as far as it came.
- * run_done() it always.
+ * Run it in a process group of its own; input that it does not take is dropped. At the timeout, on
+ * cancel and past the limit SIGTERM, 3 s later SIGKILL to the group. 0: it ran and ended with 0.
+ * Otherwise an error ("Command failed: <shown>\n<stderr>", "... timed out after N ms: <shown>",
+ * "stdout maxBuffer length exceeded", "cwd does not exist: ...") with *ret filled as far as it
+ * came. run_done() it always.
  */
 CO int run_program(struct task *t, const struct run_spec *spec, struct run_result *ret,
                    struct err *e) MUST_CHECK;

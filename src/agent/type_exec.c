@@ -8,6 +8,8 @@
  */
 #include "agent/types.h"
 
+#include "agent/text.h"
+
 static int check_env(const json_t *env, struct err *e)
 {
     const char *key;
@@ -41,6 +43,42 @@ const char *task_dir(const struct task *t, const char *path)
     return arena_printf(t->arena, "%s/%s", work_dir, path);
 }
 
+static void done_buf(void *b)
+{
+    buf_done(b);
+}
+
+/* stdin, a text in the encoding that stdinEncoding names. */
+static int standard_input(const struct task *t, struct str *ret, struct err *e)
+{
+    const json_t *text = json_object_get(t->payload, "stdin");
+    enum text_encoding encoding = TEXT_UTF8;
+    const char *name;
+    struct str given;
+    struct buf *b;
+    int r;
+
+    if (!text || json_is_null(text))
+        return 0;
+    if (!json_is_string(text))
+        return err_set(e, ERR_INVALID, "The \"stdin\" argument must be of type string");
+    r = task_text(t, "stdinEncoding", false, &name, e);
+    if (r < 0)
+        return r;
+    if (name && !text_encoding_parse(name, &encoding))
+        return err_set(e, ERR_INVALID, "Unknown encoding: %.60s", name);
+    given = (struct str){ json_string_value(text), json_string_length(text) };
+    *ret = given;
+    if (encoding == TEXT_UTF8)
+        return 0;
+    b = arena_new(t->arena, struct buf);
+    buf_init(b, 2 * given.n + 16);
+    arena_on_free(t->arena, done_buf, b);
+    r = text_decode(encoding, given, b, e);
+    *ret = (struct str){ b->n ? buf_str(b).p : "", b->n };
+    return r;
+}
+
 int run_common(const struct task *t, struct run_common *ret, struct err *e)
 {
     struct run_common c = { .env = json_object_get(t->payload, "env") };
@@ -56,6 +94,8 @@ int run_common(const struct task *t, struct run_common *ret, struct err *e)
         c.env = NULL;
     c.cwd = task_dir(t, c.cwd);
     r = run_timeout(t, &c.timeout_ms, e);
+    if (r == 0)
+        r = standard_input(t, &c.input, e);
     if (r < 0)
         return r;
     *ret = c;
@@ -96,6 +136,7 @@ static CO int run_command(struct task *t, const char *command, bool sudo, json_t
                                         .cwd = common.cwd,
                                         .env = common.env,
                                         .timeout_ms = common.timeout_ms,
+                                        .input = common.input,
                                         .limit = OUTPUT_MAX,
                                         .live = true,
                                         .sudo = sudo },

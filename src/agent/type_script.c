@@ -158,6 +158,7 @@ static CO int script_run(struct task *t, struct script *s, const struct run_comm
                                         .cwd = common->cwd,
                                         .env = common->env,
                                         .timeout_ms = common->timeout_ms,
+                                        .input = common->input,
                                         .limit = OUTPUT_MAX,
                                         .live = true },
                     &ran, e);

@@ -28,8 +28,9 @@ CO int type_git_clone(struct task *t, json_t **ret_result, struct err *e);
 CO int type_git_pull(struct task *t, json_t **ret_result, struct err *e);
 CO int type_git_push(struct task *t, json_t **ret_result, struct err *e);
 
-/* What every type that runs a program reads alike: cwd, env, timeout. */
+/* What every type that runs a program reads alike: cwd, env, timeout, stdin. */
 struct run_common {
+    struct str input; /* {NULL, 0}: none; in the task's arena, or its payload */
     const char *cwd;
     const json_t *env;
     long long timeout_ms;

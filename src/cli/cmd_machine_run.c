@@ -22,6 +22,7 @@ static CO int exec(struct cli *cli, const struct args *args, struct err *e)
         .words = args->words + 1,
         .n_words = args->n_words - 1,
         .sudo = args_flag(&cmd_machine_exec, args, "sudo") != NULL,
+        .input = true,
         .cwd = args_flag(&cmd_machine_exec, args, "cwd"),
     };
 

@@ -386,7 +386,9 @@ static CO int exec_task(struct cli *cli, const struct exec_opts *o, const char *
         json_object_set_new(body, "sudo", json_true());
         json_object_set_new(body, "allowSudo", json_true());
     }
-    r = api_body(cli, json_incref(body), &text, e);
+    r = o->input ? stdin_give(cli, o->name, body, e) : 0;
+    if (r == 0)
+        r = api_body(cli, json_incref(body), &text, e);
     if (r == 0)
         r = api_call(cli, HTTP_M_POST, agent_path(cli, o->name, "/task"), text, &answer, e);
     if (r == 0)

@@ -123,6 +123,7 @@ struct exec_opts {
     const char *const *words;
     size_t n_words;
     bool sudo;
+    bool input;           /* it may read our standard input */
     long long timeout_ms; /* 0: the hub's default */
 };
 /* Run a command in a machine, its output as it comes; the command's exit status. */
@@ -134,6 +135,12 @@ CO int machine_logs(struct cli *cli, const char *name, const char *lines, bool f
 const char *join_words(struct cli *cli, const char *const *words, size_t n);
 /* A text as one word of /bin/sh, in the arena. */
 const char *shell_word(struct cli *cli, const char *text);
+
+/* --- stdin.c --- */
+
+/* Our standard input, if there is any, as the task's. ERR_UNAVAILABLE: the agent takes none.
+ * ERR_LIMIT: over 10 MiB. */
+CO int stdin_give(struct cli *cli, const char *agent, json_t *task, struct err *e) MUST_CHECK;
 
 /* --- host.c: programs on this host, for machines that are entered from it --- */
 

@@ -90,6 +90,7 @@ static CO int exec(struct cli *cli, const struct args *args, struct err *e)
         .words = args->words + 1,
         .n_words = args->n_words - 1,
         .sudo = args->flags[0] != NULL,
+        .input = true,
         .cwd = args->flags[2],
     };
     int r = timeout_of(args->flags[1], &o.timeout_ms, e);

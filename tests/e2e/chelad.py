@@ -207,6 +207,7 @@ class Daemon:
 
 
 def run(program, *arguments, env=None, home="/nonexistent", text=None, timeout=60):
-    """Run one of the programs to its end."""
+    """Run one of the programs to its end; without a text its standard input is empty."""
+    given = {"stdin": subprocess.DEVNULL} if text is None else {"input": text}
     return subprocess.run([str(BIN / program), *map(str, arguments)], env=environment(home, env),
-                          input=text, capture_output=True, text=True, timeout=timeout)
+                          capture_output=True, text=True, timeout=timeout, **given)

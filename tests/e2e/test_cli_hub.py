@@ -32,9 +32,9 @@ def value(done):
     return json.loads(done.stdout)
 
 
-def begin(daemon, *words):
+def begin(daemon, *words, stdin=subprocess.DEVNULL):
     """A command that goes on; its output is a pipe."""
-    return subprocess.Popen([chelad.BIN / "chela", "--state", daemon.state, *words], stdout=subprocess.PIPE,
+    return subprocess.Popen([chelad.BIN / "chela", "--state", daemon.state, *words], stdout=subprocess.PIPE, stdin=stdin,
                             stderr=subprocess.PIPE, text=True, env=chelad.environment("/nonexistent"))
 
 
@@ -110,6 +110,24 @@ def test_exec_on_an_agent_of_the_original_shows_the_result(daemon, hub):
     assert task["command"] == "ls -la --color"
     answer(agent, task, result={"stdout": "a file", "stderr": "hm", "exitCode": 0})
     assert ends(child) == ("a file\n", "hm\n")
+
+
+def test_exec_gives_standard_input_only_to_agents_that_take_it(daemon, hub, chela):
+    agent = hub.agent()
+    agent.send("health", {"cpu": 1})  # one of the original's
+    agent.flushed()
+    done = chela("machine", "exec", agent.name, "cat", text="hi")
+    assert done.returncode == FAILED and "takes no standard input, so nothing was run" in done.stderr
+    agent.send("health", {"stdin": True})
+    agent.flushed()
+    child = begin(daemon, "machine", "exec", agent.name, "cat", stdin=subprocess.PIPE)
+    child.stdin.write("hi")
+    child.stdin.close()
+    child.stdin = None
+    task = next_task(agent)
+    assert (task["command"], task["stdin"]) == ("cat", "hi")
+    answer(agent, task, result={"stdout": "hi", "stderr": "", "exitCode": 0})
+    assert ends(child)[0] == "hi\n"
 
 
 def test_exec_goes_on_where_it_was_when_the_hub_was_away(start):

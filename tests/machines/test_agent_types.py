@@ -91,6 +91,18 @@ def test_exec_gives_what_the_command_said(world):
     assert world.good("exec", command="printf 'a\\000b\\377c'")["stdout"] == "a\ufffdb\ufffdc"
 
 
+def test_a_command_may_have_a_standard_input(world):
+    assert world.good("exec", command="cat", stdin="a\nb")["stdout"] == "a\nb"
+    assert world.good("exec", command="od -An -tx1", stdin="AAH/", stdinEncoding="base64")["stdout"] == "00 01 ff"
+    assert world.good("build", command="wc -c", stdin="x" * 3_000_000)["stdout"] == "3000000"
+    assert world.good("exec", command="true", stdin="x" * 3_000_000)["exitCode"] == 0
+    assert world.good("script", script="process.stdin.pipe(process.stdout)", stdin="of a script")["stdout"] == "of a script"
+    assert world.good("exec", command="cat", stdin=None)["stdout"] == ""
+    for odd in ({"stdin": 7}, {"stdin": "x", "stdinEncoding": "rot13"}):
+        world.bad("exec", command="true", **odd)
+    assert world.hub.wait("health")["stdin"] is True
+
+
 def test_a_failed_command_tells_all_it_knows(world):
     answer = world.bad("exec", command="echo out; echo err >&2; exit 3")
     assert answer["error"].startswith("Command failed: echo out; echo err >&2; exit 3\nerr")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """vm-agent, the original's command line, on sandboxes: every command, its texts, its exit codes."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -323,6 +324,36 @@ def test_ctrl_c_ends_the_command_there(vm, vm_env, home, box, hub):
     newest = hub.http.get(f"/agents/{box}/tasks").json()["tasks"][0]
     assert newest["status"] == "canceled"
     assert vm("exec", box, "pgrep -x sleep || echo none").stdout == "none\n"
+
+
+def test_a_command_reads_our_standard_input(vm, vm_env, home, box, tmp_path):
+    done = vm("exec", box, "--", "cat; echo end", text="hi\nyou\n")
+    assert (done.returncode, done.stdout) == (0, "hi\nyou\nend\n")
+    assert vm("exec", box, "--", "cat; echo end").stdout == "end\n"
+    raw = bytes(range(256)) * 8192  # 2 MiB, no text
+    (tmp_path / "raw").write_bytes(raw)
+    for program in (["vm-agent", "exec", box, "--", "sha256sum"], ["chela", "machine", "exec", box, "sha256sum"]):
+        with open(tmp_path / "raw", "rb") as file:
+            done = subprocess.run([chelad.BIN / program[0], *program[1:]], env=chelad.environment(home, vm_env), stdin=file,
+                                  capture_output=True, timeout=60)
+        assert done.stdout.split()[0].decode() == hashlib.sha256(raw).hexdigest(), done.stderr
+    (tmp_path / "raw").write_bytes(b"x" * (10 * 1024 * 1024 + 1))
+    with open(tmp_path / "raw", "rb") as file:
+        done = subprocess.run([chelad.BIN / "vm-agent", "exec", box, "true"], env=chelad.environment(home, vm_env), stdin=file,
+                              capture_output=True, timeout=60)
+    assert done.returncode == 1 and b"standard input" in done.stderr
+
+
+def test_a_pipe_that_nobody_writes_to_keeps_no_command_from_running(vm_env, home, box):
+    quiet, ours = os.pipe()
+    try:
+        done = subprocess.run([chelad.BIN / "vm-agent", "exec", box, "echo ran"], env=chelad.environment(home, vm_env),
+                              stdin=quiet, capture_output=True, text=True, timeout=60)
+    finally:
+        os.close(quiet)
+        os.close(ours)
+    assert (done.returncode, done.stdout) == (0, "ran\n")
+    assert "nothing has come on standard input" in done.stderr
 
 
 def test_sudo_is_refused_in_words(vm, box):
