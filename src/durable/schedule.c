@@ -2,7 +2,8 @@
 /*
  * durable/schedule.c — the chore that watches the clock for schedules.
  *
- * It reads the table every half minute, and at once after a change by this process. Of each
+ * It reads the table every few seconds, and at once after a change by this process; what others
+ * have changed meanwhile shows when a time is to fire, for the table has the last word. Of each
  * schedule that is ours, active, and of a workflow we implement (others leave theirs to whoever
  * has it), it remembers up to what time it has dealt with it: a cursor. A new one begins where the
  * table says that it was last fired; times since then that nobody fired are missed, and the misfire
@@ -16,7 +17,8 @@
 #include "base/log.h"
 #include "durable/schedule_int.h"
 
-#define READ_MS  30000
+#define READ_MS  5000
+#define READ_1IN 100  /* of the time at most is spent reading, however long the table is */
 #define TURN_MS  1000 /* the clock is looked at so often: it may be set */
 #define AGAIN_MS 1000 /* after a failure */
 
@@ -166,12 +168,14 @@ static CO int read_table(struct watch *watch, struct err *e)
 
 static CO int read_again(struct watch *watch, struct err *e)
 {
+    uint64_t began = now_ms(), rest;
     int r;
 
-    if (!watch->shared.changed && now_ms() < watch->read_at)
+    if (!watch->shared.changed && began < watch->read_at)
         return 0;
     r = read_table(watch, e);
-    watch->read_at = now_ms() + (r < 0 ? AGAIN_MS : READ_MS);
+    rest = (now_ms() - began) * READ_1IN;
+    watch->read_at = now_ms() + (r < 0 ? AGAIN_MS : rest > READ_MS ? rest : READ_MS);
     if (r == -ERR_CANCELED)
         return r;
     if (r < 0) {
@@ -191,6 +195,7 @@ static bool passes(int r)
     return r == -ERR_UNAVAILABLE || r == -ERR_TIMEOUT || r == -ERR_INTERNAL;
 }
 
+/* 0, or SCHEDULE_STALE: the table is to be read before it goes on. */
 static CO int fire_times(struct watch *watch, struct watched *w, const int64_t *times, size_t n,
                          struct err *e)
 {
@@ -200,7 +205,7 @@ static CO int fire_times(struct watch *watch, struct watched *w, const int64_t *
         bool fresh;
 
         r = schedule_fire(watch->d, &w->s, times[i], FIRE_CLOCK, &fresh, NULL, e);
-        if (r == -ERR_CANCELED || passes(r))
+        if (r == -ERR_CANCELED || r == SCHEDULE_STALE || passes(r))
             return r;
         if (r < 0)
             log_warn("schedule cannot start its workflow", "schedule", LOG_SLICE(w->s.name),
@@ -222,6 +227,11 @@ static CO int fire(struct watch *watch, struct watched *w, struct err *e)
     arena_done(&a);
     if (r == -ERR_CANCELED)
         return r;
+    if (r == SCHEDULE_STALE) {
+        watch->shared.changed = true;
+        w->try_at = watch->now + AGAIN_MS; /* should the table say otherwise than this one */
+        return 0;
+    }
     if (r < 0) {
         metric_add(&durable_m_chore_failures, 0, 1);
         if (!w->failing)

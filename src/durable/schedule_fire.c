@@ -7,6 +7,12 @@
 #include "durable/schedule_int.h"
 
 /* clang-format off */
+/* ?1 name, ?2 id, ?3 cron expression, ?4 workflow. */
+static const struct sql sql_current = {
+    "schedule current",
+    "SELECT 1 FROM dbos.workflow_schedules WHERE schedule_name = ?1 AND schedule_id = ?2"
+    " AND schedule = ?3 AND workflow_name = ?4 AND status = 'ACTIVE'",
+};
 /* ?1 schedule, ?2 the id that is to be. */
 static const struct sql sql_there = {
     "schedule there", "SELECT 1 FROM dbos.workflow_status WHERE workflow_uuid = ?1",
@@ -30,11 +36,13 @@ static const struct sql sql_fired = {
 };
 /* clang-format on */
 
-struct look { /* at what is there before a time fires */
+/* At what is there before a time fires. */
+struct look {
+    const struct durable_schedule *current; /* NULL: it need not be as in the table */
     struct sql_arg schedule, id, app;
     struct arena arena;
     struct ids active, version;
-    bool there;
+    bool stale, there;
 };
 
 static int there_row(struct store_row *row, void *arg, struct err *e)
@@ -43,15 +51,29 @@ static int there_row(struct store_row *row, void *arg, struct err *e)
     return 0;
 }
 
+static int look_current(struct store_tx *tx, struct look *l, struct err *e)
+{
+    const struct durable_schedule *s = l->current;
+    const struct sql_arg args[] = { SQL_STR(s->name), SQL_STR(s->id), SQL_STR(s->cron),
+                                    SQL_STR(s->workflow) };
+    bool current = false;
+    int r = store_run(tx, &sql_current, args, LEN(args), there_row, &current, e);
+
+    l->stale = !current;
+    return r;
+}
+
 static int look_body(struct store_tx *tx, void *arg, struct err *e)
 {
     struct look *l = arg;
     const struct sql_arg args[] = { l->schedule, l->id };
     int r;
 
-    l->there = false;
+    l->stale = l->there = false;
     l->active.n = l->version.n = 0;
-    r = store_run(tx, &sql_there, &l->id, 1, there_row, &l->there, e);
+    r = l->current ? look_current(tx, l, e) : 0;
+    if (r == 0)
+        r = store_run(tx, &sql_there, &l->id, 1, there_row, &l->there, e);
     if (r == 0 && l->schedule.kind != SQL_K_NULL)
         r = store_run(tx, &sql_active, args, LEN(args), ids_row, &l->active, e);
     if (r == 0)
@@ -132,10 +154,15 @@ CO int schedule_fire(struct durable *d, const struct durable_schedule *s, int64_
           kind == FIRE_TRIGGER ? "trigger-" : "", time);
     *ret_new = false;
     l.active.arena = l.version.arena = &l.arena;
+    l.current = kind == FIRE_CLOCK ? s : NULL;
     l.id = SQL_Z(id);
     l.schedule = kind == FIRE_CLOCK && s->overlap != OVERLAP_ALLOW ? SQL_STR(s->name) : SQL_NULL;
     l.app = SQL_Z(d->conf.app_name);
     r = store_read(d->store, look_body, &l, e);
+    if (r == 0 && l.stale) {
+        arena_done(&l.arena);
+        return SCHEDULE_STALE;
+    }
     if (r == 0)
         r = allowed(d, s, &l, &start, e);
     if (r == 0 && start)

@@ -36,9 +36,12 @@ bool schedule_is_ours(const struct durable *d, struct str owner);
 enum fire_kind { FIRE_CLOCK, FIRE_TRIGGER, FIRE_BACKFILL };
 
 /*
- * Enqueue the workflow of a schedule for one time. The overlap policy holds for FIRE_CLOCK alone.
- * *ret_new: it was not there before. ret_id may be NULL.
+ * Enqueue the workflow of a schedule for one time. *ret_new: it was not there before. ret_id may be
+ * NULL. For FIRE_CLOCK alone the overlap policy holds, and the table has the last word: 0, or
+ * SCHEDULE_STALE when the schedule is no longer there as given, because somebody else has paused,
+ * changed or removed it.
  */
+enum { SCHEDULE_STALE = 1 };
 CO int schedule_fire(struct durable *d, const struct durable_schedule *s, int64_t at_ms,
                      enum fire_kind kind, bool *ret_new, char *ret_id, struct err *e) MUST_CHECK;
 

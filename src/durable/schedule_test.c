@@ -266,6 +266,34 @@ ENGINE_TEST(a_paused_schedule_does_not_fire_and_makes_up_for_nothing, types)
     return 0;
 }
 
+/* As clients of DBOS and other engines do it: in the table, and this process is not told. */
+ENGINE_TEST(what_others_pause_or_change_does_not_fire_again, types)
+{
+    char s[2][512], t[2][512];
+
+    PUT_TICK("s", .cron = STR("* * * * * *"));
+    PUT_TICK("t", .cron = STR("* * * * * *"));
+    CO_CHECK(reaches(f, OF, "s", 1) && reaches(f, OF, "t", 1));
+    CO_CHECK(sql_run(f,
+                     "UPDATE dbos.workflow_schedules SET status = 'PAUSED'"
+                     " WHERE schedule_name = ?1",
+                     "s", NULL, e) == 0);
+    CO_CHECK(sql_run(f,
+                     "UPDATE dbos.workflow_schedules SET schedule = '0 0 1 1 *'"
+                     " WHERE schedule_name = ?1",
+                     "t", NULL, e) == 0);
+    CO_CHECK(sql_run(f, OF, "s", s[0], e) == 0 && sql_run(f, OF, "t", t[0], e) == 0);
+    CO_CHECK(fiber_sleep(3200, e) == 0); /* three times at least */
+    CO_CHECK(sql_run(f, OF, "s", s[1], e) == 0 && sql_run(f, OF, "t", t[1], e) == 0);
+    CO_CHECK(count_of(s[1]) <= count_of(s[0]) + 1); /* it was on its way */
+    CO_CHECK(count_of(t[1]) <= count_of(t[0]) + 1);
+    CO_CHECK(sql_run(f, "UPDATE dbos.workflow_schedules SET status = 'ACTIVE'", NULL, NULL, e) ==
+             0);
+    CO_CHECK(reaches(f, OF, "s", count_of(s[1]) + 1)); /* the table is read now and then */
+    CO_CHECK(count_of(t[1]) <= count_of(t[0]) + 1);
+    return 0;
+}
+
 ENGINE_TEST(a_run_that_lasts_makes_its_schedule_skip, types)
 {
     char last[512], again[512] = "";
