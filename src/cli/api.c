@@ -40,8 +40,17 @@ static enum err_code code_of(int status)
     }
 }
 
+/* What answers is another server than the one that was meant. */
+static int no_route(const struct cli *cli, const char *path, struct err *e)
+{
+    return err_set(e, ERR_INTERNAL,
+                   "what listens there does not know %.60s: machine, task, dead and hub are asked "
+                   "on the hub's port (9091), all else on the gateway's (18789)",
+                   path);
+}
+
 /* {"detail": "..."}, {"error": "..."}, or the first of a list of validation errors. */
-static int refusal(struct cli *cli, int status, struct str body, struct err *e)
+static int refusal(struct cli *cli, const char *path, int status, struct str body, struct err *e)
 {
     const json_t *detail, *first, *where;
     json_t *j = NULL;
@@ -65,6 +74,8 @@ static int refusal(struct cli *cli, int status, struct str body, struct err *e)
     text = json_member_str(j, json_is_string(detail) ? "detail" : "error");
     if (!text.p)
         return err_set(e, code_of(status), "the daemon answered %d", status);
+    if (status == 404 && str_eq_z(text, "Not Found")) /* the server's own word: no such route */
+        return no_route(cli, path, e);
     if (status == 401)
         return err_set(e, ERR_UNAUTHORIZED,
                        "Unauthorized: the daemon wants an API key: set CHELA_TOKEN, or use "
@@ -107,6 +118,9 @@ static int find_way(struct cli *cli, const char *path, const char *const *header
         return err_set(e, ERR_INVALID,
                        "CHELA_URL names a daemon elsewhere: name its hub with --url or "
                        "CHELA_HUB_URL (http://host:9091)");
+    if (url && strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
+        return err_set(e, ERR_INVALID, "'%.80s' is no URL of a daemon: write http://%s", url,
+                       cli->hub ? "localhost:9091" : "localhost:18789");
     if (url) {
         way->url = arena_printf(&cli->arena, "%s%s", url, path);
     } else {
@@ -169,7 +183,7 @@ CO int api_call_raw(struct cli *cli, enum http_method method, const char *path,
     if (r < 0)
         return unreachable(cli, &way, answer.fail, e);
     if (answer.status >= 400)
-        return refusal(cli, answer.status, answer.body, e);
+        return refusal(cli, path, answer.status, answer.body, e);
     *ret = answer.body;
     return 0;
 }
@@ -244,7 +258,7 @@ CO int api_events(struct cli *cli, const char *path, const char *const *headers,
     }
     http_exchange_close(x);
     if (r == 0 && head.status >= 400)
-        return refusal(cli, head.status, buf_str(&held), e);
+        return refusal(cli, path, head.status, buf_str(&held), e);
     return r;
 }
 

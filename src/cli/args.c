@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/guess.h"
 
 static const struct cli_flag common[] = {
     { "state", "DIR", "state directory of the daemon to talk to" },
@@ -54,19 +55,38 @@ static void print_flags(const struct cli_flag *flags, size_t n)
     }
 }
 
-void args_help(const struct cli_cmd *cmd)
+static size_t noun_len(const struct cli_cmd *cmd)
 {
+    return strcspn(cmd->name, " ");
+}
+
+static bool in_group(const struct cli_cmd *cmd, const char *noun)
+{
+    return strlen(noun) == noun_len(cmd) && strncmp(cmd->name, noun, noun_len(cmd)) == 0;
+}
+
+static void help_of(const struct cli_cmd *cmd)
+{
+    printf("usage: chela %s%s%s%s\n\n%s\n\n", cmd->name, *cmd->words ? " " : "", cmd->words,
+           cmd->n_flags ? " [flags]" : "", cmd->doc);
+    print_flags(cmd->flags, cmd->n_flags);
+    print_flags(common, LEN(common));
+    printf("\nexample: chela %s\n", cmd->example);
+}
+
+void args_help(const struct cli_cmd *cmd, const struct args *args)
+{
+    const char *noun = args->n_words ? args->words[0] : NULL;
     char left[96];
 
     if (cmd) {
-        printf("usage: chela %s%s%s%s\n\n%s\n\n", cmd->name, *cmd->words ? " " : "", cmd->words,
-               cmd->n_flags ? " [flags]" : "", cmd->doc);
-        print_flags(cmd->flags, cmd->n_flags);
-        print_flags(common, LEN(common));
+        help_of(cmd);
         return;
     }
-    printf("usage: chela [flags] COMMAND ...\n\n");
+    printf("usage: chela [flags] %s%sCOMMAND ...\n\n", noun ? noun : "", noun ? " " : "");
     for (const struct cli_cmd *const *c = cli_commands; *c; c++) {
+        if (noun && !in_group(*c, noun))
+            continue;
         snprintf(left, sizeof(left), "%s %s", (*c)->name, (*c)->words);
         printf("  %-34s %s\n", left, (*c)->doc);
     }
@@ -127,6 +147,8 @@ static int take_flag(struct cli *cli, const struct cli_cmd *known, int argc, cha
     bool wants = flag ? flag->value != NULL : takes_value(known, name, len);
     const char *value = equals ? equals + 1 : "";
 
+    if (flag && !wants && equals)
+        return err_set(e, ERR_INVALID, "--%.*s takes no value", (int)len, name);
     if (wants && !equals) {
         if (*i + 1 >= argc)
             return err_set(e, ERR_INVALID, "--%.*s needs a value", (int)len, name);
@@ -142,15 +164,32 @@ static int take_flag(struct cli *cli, const struct cli_cmd *known, int argc, cha
     return 0;
 }
 
-static int assign(const struct cli_cmd *cmd, const struct given *given, size_t n, struct args *args,
-                  struct err *e)
+static int no_flag(struct cli *cli, const struct cli_cmd *cmd, const struct given *flag,
+                   struct err *e)
+{
+    struct guess g =
+        guess_of(cli, arena_printf(&cli->arena, "%.*s", (int)flag->len, flag->name), "--");
+
+    for (size_t i = 0; i < cmd->n_flags; i++)
+        guess_consider(&g, cmd->flags[i].name, strlen(cmd->flags[i].name));
+    for (size_t i = 0; i < LEN(common); i++)
+        guess_consider(&g, common[i].name, strlen(common[i].name));
+    return err_set(e, ERR_INVALID, "'%s' has no flag --%.100s%s: see 'chela %s --help'", cmd->name,
+                   g.word, guess_text(&g, " "), cmd->name);
+}
+
+static int assign(struct cli *cli, const struct cli_cmd *cmd, const struct given *given, size_t n,
+                  struct args *args, struct err *e)
 {
     for (size_t i = 0; i < n; i++) {
+        const struct cli_flag *flag;
         size_t index;
 
-        if (!find_flag(cmd->flags, cmd->n_flags, given[i].name, given[i].len, &index))
-            return err_set(e, ERR_INVALID, "'%s' has no flag --%.*s", cmd->name, (int)given[i].len,
-                           given[i].name);
+        flag = find_flag(cmd->flags, cmd->n_flags, given[i].name, given[i].len, &index);
+        if (!flag)
+            return no_flag(cli, cmd, &given[i], e);
+        if (!flag->value && given[i].name[given[i].len] == '=')
+            return err_set(e, ERR_INVALID, "--%s takes no value", flag->name);
         args->flags[index] = given[i].value;
     }
     return 0;
@@ -170,17 +209,70 @@ static bool is_rest(const struct cli_cmd *cmd, size_t n_words, size_t used)
     return cmd && cmd->rest && n_words >= used + cmd->rest;
 }
 
-static int finish(const struct cli_cmd *cmd, const char *const *words, size_t n, size_t used,
-                  struct args *args, struct err *e)
+static bool is_group(const char *word)
 {
-    if (!cmd)
-        return err_set(e, ERR_INVALID, "no command '%s%s%s': see 'chela --help'", words[0],
-                       n > 1 ? " " : "", n > 1 ? words[1] : "");
-    args->words = words + used;
-    args->n_words = n - used;
-    if (args->n_words < cmd->min || args->n_words > cmd->max)
-        return err_set(e, ERR_INVALID, "usage: chela %s %s", cmd->name, cmd->words);
-    return 0;
+    for (const struct cli_cmd *const *c = cli_commands; *c; c++)
+        if ((*c)->name[noun_len(*c)] && in_group(*c, word))
+            return true;
+    return false;
+}
+
+/* A noun alone, or with a verb that it does not have: the verbs there are. */
+static int no_verb(struct cli *cli, const char *noun, const char *verb, struct err *e)
+{
+    struct guess g = guess_of(cli, verb ? verb : "", "");
+    const char *list = "";
+
+    for (const struct cli_cmd *const *c = cli_commands; *c; c++) {
+        const char *name = (*c)->name + noun_len(*c) + 1;
+
+        if (!in_group(*c, noun))
+            continue;
+        guess_consider(&g, name, strlen(name));
+        list = arena_printf(&cli->arena, "%s%s%s", list, *list ? ", " : "", name);
+    }
+    if (!verb)
+        return err_set(e, ERR_INVALID, "'%s' what? %s: see 'chela %s --help'", noun, list, noun);
+    return err_set(e, ERR_INVALID, "no command '%s %.60s'%s: there are %s", noun, verb,
+                   guess_text(&g, " "), list);
+}
+
+static int no_command(struct cli *cli, const char *const *words, size_t n, struct err *e)
+{
+    struct guess g = guess_of(cli, words[0], "");
+
+    if (is_group(words[0]))
+        return no_verb(cli, words[0], n > 1 ? words[1] : NULL, e);
+    for (const struct cli_cmd *const *c = cli_commands; *c; c++)
+        guess_consider(&g, (*c)->name, noun_len(*c));
+    return err_set(e, ERR_INVALID, "no command '%.60s'%s: see 'chela --help'", words[0],
+                   guess_text(&g, " "));
+}
+
+static int take_words(const struct cli_cmd *cmd, const char *const *words, size_t n,
+                      struct args *args, struct err *e)
+{
+    args->words = words;
+    args->n_words = n;
+    if (n >= cmd->min && n <= cmd->max)
+        return 0;
+    return err_set(e, ERR_INVALID, "%s; usage: chela %s%s%s%s",
+                   n < cmd->min ? "something is missing" : "too many words", cmd->name,
+                   *cmd->words ? " " : "", cmd->words, cmd->n_flags ? " [flags]" : "");
+}
+
+/* Help of a command, of the commands of a noun (then args has it as its word), or of all. */
+static int want_help(const struct cli_cmd *cmd, const char *const *words, size_t n,
+                     struct args *args)
+{
+    *args = (struct args){ .words = words, .n_words = !cmd && n && is_group(words[0]) };
+    return ARGS_HELP;
+}
+
+static bool asks_help(const char *text, size_t n_words)
+{
+    return strcmp(text, "--help") == 0 || strcmp(text, "-h") == 0 ||
+           (n_words == 0 && strcmp(text, "help") == 0);
 }
 
 int args_parse(struct cli *cli, int argc, char **argv, const struct cli_cmd **ret_cmd,
@@ -196,7 +288,7 @@ int args_parse(struct cli *cli, int argc, char **argv, const struct cli_cmd **re
     for (int i = 1; i < argc; i++) {
         if (!flags_end && strcmp(argv[i], "--") == 0) {
             flags_end = true;
-        } else if (!flags_end && strcmp(argv[i], "--help") == 0) {
+        } else if (!flags_end && asks_help(argv[i], n_words)) {
             help = true;
         } else if (!flags_end && strcmp(argv[i], "--version") == 0) {
             return ARGS_VERSION;
@@ -214,10 +306,12 @@ int args_parse(struct cli *cli, int argc, char **argv, const struct cli_cmd **re
             }
         }
     }
+    if (n_words && !*ret_cmd && !(help && is_group(words[0])))
+        return no_command(cli, words, n_words, e);
     if (help || !n_words)
-        return ARGS_HELP;
-    r = finish(*ret_cmd, words, n_words, used, args, e);
-    return r < 0 ? r : assign(*ret_cmd, given, n_given, args, e);
+        return want_help(*ret_cmd, words, n_words, args);
+    r = take_words(*ret_cmd, words + used, n_words - used, args, e);
+    return r < 0 ? r : assign(cli, *ret_cmd, given, n_given, args, e);
 }
 
 const char *args_flag(const struct cli_cmd *cmd, const struct args *args, const char *name)

@@ -87,12 +87,37 @@ TEST(a_command_of_others_keeps_its_own_flags)
     arena_done(&cli.arena);
 }
 
+TEST(help_is_asked_for_in_four_ways)
+{
+    static const char *const ways[][4] = { { "--help", "agent", "call" },
+                                           { "agent", "call", "-h" },
+                                           { "help", "agent", "call" },
+                                           { "agent", "--help", "call" } };
+
+    for (size_t i = 0; i < LEN(ways); i++) {
+        char *argv[5] = { W("chela") }, copies[3][32];
+        const struct cli_cmd *cmd;
+        struct cli cli = { 0 };
+        struct args args = { 0 };
+        struct err e;
+
+        for (size_t k = 0; k < 3; k++) {
+            snprintf(copies[k], sizeof(copies[0]), "%s", ways[i][k]);
+            argv[k + 1] = copies[k];
+        }
+        CHECK_INT(args_parse(&cli, 4, argv, &cmd, &args, &e), ARGS_HELP);
+        CHECK(cmd == &call);
+        arena_done(&cli.arena);
+    }
+}
+
 TEST(what_cannot_be_meant_is_refused)
 {
     static const char *const bad[][4] = {
         { "agent", "fly", NULL },       { "agent", "call", "bob", NULL },
         { "status", "--stream", NULL }, { "status", "--nonsense", NULL },
         { "status", "extra", NULL },    { "status", "--state", NULL },
+        { "status", "--json=1", NULL }, { "agent", NULL },
     };
 
     for (size_t i = 0; i < LEN(bad); i++) {

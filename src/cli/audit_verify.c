@@ -141,6 +141,8 @@ static int check_file(struct chain *c, const char *path, bool newest, struct err
             r = broken(c, "the line is cut off", e);
         }
     }
+    if (r == 0 && ferror(f)) /* a directory, or a disk that fails: nothing is known of it */
+        r = err_sys(e, "read '%s'", path);
     fclose(f);
     return r;
 }
@@ -193,5 +195,6 @@ const struct cli_cmd cmd_audit_verify = {
     .words = "[file]",
     .max = 1,
     .doc = "Check that the hub's audit log is what was written.",
+    .example = "audit verify",
     .run = verify,
 };

@@ -67,6 +67,7 @@ struct cli_cmd {
     const struct cli_flag *flags;
     size_t n_flags;
     const char *doc;
+    const char *example; /* "agent ls --json": what help shows behind "chela" */
     /* 0 or the exit status to end with; <0: e is printed and its code picks the status. */
     CO int (*run)(struct cli *cli, const struct args *args, struct err *e);
 };
@@ -111,7 +112,8 @@ extern const struct cli_cmd cmd_store_copy, cmd_status, cmd_version, cmd_complet
 enum { ARGS_HELP = 100, ARGS_VERSION = 101 };
 int args_parse(struct cli *cli, int argc, char **argv, const struct cli_cmd **ret_cmd,
                struct args *args, struct err *e) MUST_CHECK;
-void args_help(const struct cli_cmd *cmd); /* NULL: of all commands */
+/* What ARGS_HELP asks for. cmd NULL: of the noun that is the word of args, or of all commands. */
+void args_help(const struct cli_cmd *cmd, const struct args *args);
 
 /* Run a command in a fiber on a loop of its own; what run() of its row returned. */
 int cli_run(struct cli *cli, const struct cli_cmd *cmd, const struct args *args, struct err *e)

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/cmd_int.h"
 #include "cli/input.h"
 #include "net/url.h"
 
@@ -32,20 +32,6 @@ static json_t *list_of(const char *text)
             json_array_append_new(list, json_stringn(part.p, part.n));
     }
     return list;
-}
-
-static int set_number(json_t *body, const char *key, const char *text, struct err *e)
-{
-    long long n;
-    int r;
-
-    if (!text)
-        return 0;
-    r = int_parse(str_of(text), INT32_MIN, INT32_MAX, &n, e);
-    if (r < 0)
-        return err_wrap(e, "--%s", key);
-    json_object_set_new(body, key, json_integer(n));
-    return 0;
 }
 
 static int set_token(struct cli *cli, json_t *body, const struct args *args, struct err *e)
@@ -87,9 +73,10 @@ static CO int add(struct cli *cli, const struct args *args, struct err *e)
     json_object_set_new(body, "protocol", json_stringn(url.scheme.p, url.scheme.n));
     r = set_token(cli, body, args, e);
     if (r == 0)
-        r = set_number(body, "timeout_seconds", args_flag(&cmd_agent_add, args, "timeout"), e);
+        r = put_int(body, "timeout_seconds", "timeout", args_flag(&cmd_agent_add, args, "timeout"),
+                    e);
     if (r == 0)
-        r = set_number(body, "max_retries", args_flag(&cmd_agent_add, args, "retries"), e);
+        r = put_int(body, "max_retries", "retries", args_flag(&cmd_agent_add, args, "retries"), e);
     if (r < 0)
         return r;
     if (fallback)
@@ -116,46 +103,47 @@ const struct cli_cmd cmd_agent_add = {
     .max = 2,
     CLI_FLAGS(add_flags),
     .doc = "Register an HTTP agent, or replace it.",
+    .example = "agent add ada http://127.0.0.1:5000 --retries=1 --fallback=bob",
     .run = add,
 };
 
 static CO int ls(struct cli *cli, const struct args *args, struct err *e)
 {
-    static const char *const columns[] = { "NAME",       "URL",       "STATUS",
-                                           ">SUCCESS %", ">REQUESTS", ">FAILURES" };
-    json_t *answer, *agent, *health;
-    struct table *table;
+    static const struct column columns[] = {
+        { "NAME", "name" },
+        { "URL", "url" },
+        { "STATUS", "status" },
+        { ">SUCCESS %", "success_rate" },
+        { ">REQUESTS", "total_requests" },
+        { ">FAILURES", "total_failures" },
+    };
+    json_t *answer, *all, *agent, *health, *agents;
     size_t i;
     int r;
 
     r = api_call(cli, HTTP_M_GET, "/api/vps/agents", (struct str){ 0 }, &answer, e);
+    if (r == 0 && cli->json)
+        return print_json(answer, e);
+    if (r == 0)
+        r = api_call(cli, HTTP_M_GET, "/api/health/agents", (struct str){ 0 }, &all, e);
     if (r < 0)
         return r;
-    if (cli->json)
-        return print_json(answer, e);
-    table = table_new(columns, LEN(columns));
-    json_array_foreach(json_object_get(answer, "agents"), i, agent)
+    agents = json_object_get(answer, "agents");
+    json_array_foreach(agents, i, agent)
     {
-        const char *name = member_text(cli, agent, "name");
-        struct err gone; /* removed since it was listed: leave it out */
-
-        if (api_call(cli, HTTP_M_GET, api_path(cli, "/api/vps/health/", name, ""),
-                     (struct str){ 0 }, &health, &gone) < 0)
-            continue;
-        table_cell(table, "%s", name);
-        table_cell(table, "%s", member_text(cli, agent, "url"));
-        table_cell(table, "%s", member_text(cli, health, "status"));
-        table_cell(table, "%s", member_text(cli, health, "success_rate"));
-        table_cell(table, "%s", member_text(cli, health, "total_requests"));
-        table_cell(table, "%s", member_text(cli, health, "total_failures"));
+        health = json_object_get(json_object_get(all, "agent_statuses"),
+                                 member_text(cli, agent, "name"));
+        if (health) /* else it was removed between the two questions */
+            json_object_update(agent, health);
     }
-    return table_print(table, e);
+    return print_rows(cli, agents, columns, LEN(columns), e);
 }
 
 const struct cli_cmd cmd_agent_ls = {
     .name = "agent ls",
     .words = "",
     .doc = "List the registered agents and their health.",
+    .example = "agent ls",
     .run = ls,
 };
 
@@ -175,6 +163,7 @@ const struct cli_cmd cmd_agent_rm = {
     .min = 1,
     .max = 1,
     .doc = "Unregister an agent.",
+    .example = "agent rm ada",
     .run = rm,
 };
 
@@ -209,5 +198,6 @@ const struct cli_cmd cmd_agent_health = {
     .max = 1,
     CLI_FLAGS(health_flags),
     .doc = "Show the health of one agent, or of all together.",
+    .example = "agent health ada",
     .run = health,
 };

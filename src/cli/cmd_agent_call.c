@@ -137,5 +137,6 @@ const struct cli_cmd cmd_agent_call = {
     .max = 2,
     CLI_FLAGS(flags),
     .doc = "Ask an agent; '-' reads the prompt from standard input.",
+    .example = "agent call ada \"What is new?\" --session=s1 --stream",
     .run = run,
 };

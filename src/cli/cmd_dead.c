@@ -19,7 +19,7 @@ static CO int ls(struct cli *cli, const struct args *args, struct err *e)
 {
     static const struct column columns[] = {
         { ">POSITION", "position" },
-        { "TIME", "timestamp", .ms = true },
+        { "TIME", "timestamp", .time = true },
         { "ERROR", "error" },
         { "MESSAGE", "message", .json = true },
     };
@@ -32,6 +32,7 @@ const struct cli_cmd cmd_dead_ls = {
     .words = "",
     .hub = true,
     .doc = "List what could not be delivered to the hub's agents, the oldest first.",
+    .example = "dead ls",
     .run = ls,
 };
 
@@ -56,6 +57,7 @@ const struct cli_cmd cmd_dead_show = {
     .name = "dead show",
     ONE_LETTER,
     .doc = "Show one of them.",
+    .example = "dead show 12",
     .run = show,
 };
 
@@ -82,6 +84,7 @@ const struct cli_cmd cmd_dead_replay = {
     .name = "dead replay",
     ONE_LETTER,
     .doc = "Deliver it again; a task is asked for anew, and its new id is printed.",
+    .example = "dead replay 12",
     .run = replay,
 };
 
@@ -95,5 +98,6 @@ const struct cli_cmd cmd_dead_drop = {
     .name = "dead drop",
     ONE_LETTER,
     .doc = "Forget it. All of them: chela task dead --clear.",
+    .example = "dead drop 12",
     .run = drop,
 };

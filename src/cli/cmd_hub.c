@@ -18,6 +18,7 @@ const struct cli_cmd cmd_hub_agents = {
     .words = "",
     .hub = true,
     .doc = "List agents.",
+    .example = "hub agents",
     .run = agents,
 };
 
@@ -38,6 +39,7 @@ const struct cli_cmd cmd_hub_top = {
     .hub = true,
     CLI_FLAGS(top_flags),
     .doc = "Watch agents: load, memory, tasks.",
+    .example = "hub top --every=5s",
     .run = top,
 };
 
@@ -51,6 +53,7 @@ const struct cli_cmd cmd_hub_events = {
     .words = "",
     .hub = true,
     .doc = "Watch what happens: agents, tasks, machines.",
+    .example = "hub events",
     .run = events,
 };
 
@@ -70,7 +73,9 @@ static CO int register_agent(struct cli *cli, const struct args *args, struct er
     if (args->flags[2])
         r = parse_given(cli, args->flags[2], "--metadata", &given, e);
     if (r == 0 && args->flags[2])
-        json_object_update(metadata, given);
+        r = json_object_update(metadata, given) == 0
+                ? 0
+                : err_set(e, ERR_INVALID, "--metadata: a JSON object, {...}");
     put_text(metadata, "type", args->flags[0]);
     put_text(metadata, "capabilities", args->flags[1]);
     json_object_set_new(body, "metadata", metadata);
@@ -95,6 +100,7 @@ const struct cli_cmd cmd_hub_register = {
     .hub = true,
     CLI_FLAGS(register_flags),
     .doc = "Register an agent that runs elsewhere: its token, shown this once.",
+    .example = "hub register agent-1 --type=builder --capabilities=build,docker",
     .run = register_agent,
 };
 
@@ -111,6 +117,7 @@ const struct cli_cmd cmd_hub_rm = {
     .max = 1,
     .hub = true,
     .doc = "Deregister an agent: its token is void, what waits for it fails.",
+    .example = "hub rm agent-1",
     .run = rm,
 };
 
@@ -129,6 +136,7 @@ const struct cli_cmd cmd_hub_drain = {
     .hub = true,
     CLI_FLAGS(drain_flags),
     .doc = "Give an agent no new tasks; they wait.",
+    .example = "hub drain agent-1",
     .run = drain,
 };
 
@@ -152,6 +160,7 @@ const struct cli_cmd cmd_hub_audit = {
     .hub = true,
     CLI_FLAGS(audit_flags),
     .doc = "The newest lines of the audit log.",
+    .example = "hub audit --lines=20",
     .run = audit,
 };
 
@@ -168,5 +177,6 @@ const struct cli_cmd cmd_hub_install = {
     .words = "",
     CLI_FLAGS(install_flags),
     .doc = "Let the daemon start by itself: a systemd unit, or a launchd property list.",
+    .example = "hub install --print",
     .run = hub_install,
 };

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/cmd_int.h"
 #include "cli/input.h"
 
 static const struct cli_flag create_flags[] = {
@@ -55,49 +55,39 @@ const struct cli_cmd cmd_key_create = {
     .max = 1,
     CLI_FLAGS(create_flags),
     .doc = "Make an API key and print it once.",
+    .example = "key create my-app --scope=bridge",
     .run = create,
 };
 
 /* ["bridge","read"] as "bridge,read". */
-static const char *joined(struct cli *cli, const json_t *list)
+static const char *joined(struct cli *cli, const json_t *key, const char *member)
 {
     const char *text = "";
     const json_t *item;
     size_t i;
 
-    json_array_foreach(list, i, item) text =
+    json_array_foreach(json_object_get(key, member), i, item) text =
         arena_printf(&cli->arena, "%s%s%s", text, i ? "," : "", json_string_value(item));
     return text;
 }
 
 static CO int ls(struct cli *cli, const struct args *args, struct err *e)
 {
-    static const char *const columns[] = { "NAME", "SCOPES", "CREATED", "EXPIRES" };
-    struct table *table;
-    json_t *answer, *key;
-    size_t i;
-    int r;
+    static const struct column columns[] = {
+        { "NAME", "name" },
+        { "SCOPES", "scopes", .text = joined },
+        { "CREATED", "created_at", .time = true },
+        { "EXPIRES", "expires_at", .time = true },
+    };
 
-    r = api_call(cli, HTTP_M_GET, "/api/v1/keys", (struct str){ 0 }, &answer, e);
-    if (r < 0)
-        return r;
-    if (cli->json)
-        return print_json(answer, e);
-    table = table_new(columns, LEN(columns));
-    json_array_foreach(json_object_get(answer, "keys"), i, key)
-    {
-        table_cell(table, "%s", member_text(cli, key, "name"));
-        table_cell(table, "%s", joined(cli, json_object_get(key, "scopes")));
-        table_cell(table, "%s", member_text(cli, key, "created_at"));
-        table_cell(table, "%s", member_text(cli, key, "expires_at"));
-    }
-    return table_print(table, e);
+    return print_list(cli, "/api/v1/keys", "keys", columns, LEN(columns), e);
 }
 
 const struct cli_cmd cmd_key_ls = {
     .name = "key ls",
     .words = "",
     .doc = "List the API keys, without their texts.",
+    .example = "key ls",
     .run = ls,
 };
 
@@ -117,5 +107,6 @@ const struct cli_cmd cmd_key_rm = {
     .min = 1,
     .max = 1,
     .doc = "Revoke an API key.",
+    .example = "key rm my-app",
     .run = rm,
 };

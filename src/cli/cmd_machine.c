@@ -27,13 +27,14 @@ const struct cli_cmd cmd_machine_ls = {
     .words = "",
     .hub = true,
     .doc = "List machines.",
+    .example = "machine ls",
     .run = ls,
 };
 
 static CO int drivers(struct cli *cli, const struct args *args, struct err *e)
 {
     static const struct column columns[] = {
-        { "NAME", "name" }, { "AVAILABLE", "available" }, { "WHAT", "doc" }, { "REASON", "reason" }
+        { "NAME", "name" }, { "AVAILABLE", "available" }, { "REASON", "reason" }, { "WHAT", "doc" }
     };
 
     return print_list(cli, "/machines/drivers", "drivers", columns, LEN(columns), e);
@@ -44,6 +45,7 @@ const struct cli_cmd cmd_machine_drivers = {
     .words = "",
     .hub = true,
     .doc = "What machines can be made of here, and what is missing.",
+    .example = "machine drivers",
     .run = drivers,
 };
 
@@ -91,6 +93,7 @@ const struct cli_cmd cmd_machine_create = {
     ONE_MACHINE,
     CLI_FLAGS(create_flags),
     .doc = "Make a machine and wait until its agent is online.",
+    .example = "machine create builder-1 --type=builder --cpus=2 --memory=4G",
     .run = create,
 };
 
@@ -121,6 +124,7 @@ const struct cli_cmd cmd_machine_show = {
     .name = "machine show",
     ONE_MACHINE,
     .doc = "Show a machine.",
+    .example = "machine show builder-1",
     .run = show,
 };
 
@@ -153,6 +157,7 @@ const struct cli_cmd cmd_machine_start = {
     .name = "machine start",
     ONE_MACHINE,
     .doc = "Start a machine and wait until its agent is online.",
+    .example = "machine start builder-1",
     .run = start,
 };
 
@@ -170,6 +175,7 @@ const struct cli_cmd cmd_machine_stop = {
     ONE_MACHINE,
     CLI_FLAGS(stop_flags),
     .doc = "Stop a machine; what is on its disk stays.",
+    .example = "machine stop builder-1",
     .run = stop,
 };
 
@@ -182,6 +188,7 @@ const struct cli_cmd cmd_machine_restart = {
     .name = "machine restart",
     ONE_MACHINE,
     .doc = "Stop a machine and start it.",
+    .example = "machine restart builder-1",
     .run = restart,
 };
 
@@ -198,6 +205,7 @@ const struct cli_cmd cmd_machine_destroy = {
     ONE_MACHINE,
     CLI_FLAGS(destroy_flags),
     .doc = "Destroy a machine with its disk, its snapshots and its agent.",
+    .example = "machine destroy builder-1",
     .run = destroy,
 };
 
@@ -219,6 +227,7 @@ const struct cli_cmd cmd_machine_snapshot = {
     .max = 2,
     .hub = true,
     .doc = "Keep a machine as it is now, under a name.",
+    .example = "machine snapshot builder-1 before",
     .run = snapshot,
 };
 
@@ -226,7 +235,7 @@ static CO int snapshots(struct cli *cli, const struct args *args, struct err *e)
 {
     static const struct column columns[] = {
         { "NAME", "name" },
-        { "CREATED", "createdAt", .ms = true },
+        { "CREATED", "createdAt", .time = true },
         { ">BYTES", "bytes" },
         { "MEMORY", "memory" },
     };
@@ -239,6 +248,7 @@ const struct cli_cmd cmd_machine_snapshots = {
     .name = "machine snapshots",
     ONE_MACHINE,
     .doc = "List the snapshots of a machine.",
+    .example = "machine snapshots builder-1",
     .run = snapshots,
 };
 
@@ -257,6 +267,7 @@ const struct cli_cmd cmd_machine_forget = {
     .max = 2,
     .hub = true,
     .doc = "Delete a snapshot.",
+    .example = "machine forget builder-1 before",
     .run = forget,
 };
 
@@ -276,5 +287,6 @@ const struct cli_cmd cmd_machine_restore = {
     .max = 2,
     .hub = true,
     .doc = "Make a machine what it was; its agent gets a new token.",
+    .example = "machine restore builder-1 before",
     .run = restore,
 };

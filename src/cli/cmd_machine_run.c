@@ -40,6 +40,7 @@ const struct cli_cmd cmd_machine_exec = {
     .hub = true,
     CLI_FLAGS(exec_flags),
     .doc = "Run a command in a machine: its output as it comes, its exit status.",
+    .example = "machine exec builder-1 ls -la /work",
     .run = exec,
 };
 
@@ -59,6 +60,7 @@ const struct cli_cmd cmd_machine_shell = {
     .rest = 1,
     .hub = true,
     .doc = "Open a terminal in a machine.",
+    .example = "machine shell builder-1",
     .run = shell,
 };
 
@@ -83,6 +85,7 @@ const struct cli_cmd cmd_machine_logs = {
     .hub = true,
     CLI_FLAGS(logs_flags),
     .doc = "What a machine and its agent have printed.",
+    .example = "machine logs builder-1 --lines=20",
     .run = logs,
 };
 
@@ -98,6 +101,7 @@ const struct cli_cmd cmd_machine_cp = {
     .max = 2,
     .hub = true,
     .doc = "Copy a file or a directory; NAME:PATH is in a machine. Checksums are compared.",
+    .example = "machine cp README.md builder-1:/work/",
     .run = cp,
 };
 
@@ -125,6 +129,7 @@ const struct cli_cmd cmd_machine_apply = {
     .max = 2,
     .hub = true,
     .doc = "Give a machine that runs what a profile lists.",
+    .example = "machine apply builder-1 tester",
     .run = apply,
 };
 
@@ -139,6 +144,7 @@ const struct cli_cmd cmd_profile_ls = {
     .name = "profile ls",
     .words = "",
     .doc = "List profiles of machines.",
+    .example = "profile ls",
     .run = profiles,
 };
 
@@ -153,6 +159,7 @@ const struct cli_cmd cmd_profile_show = {
     .min = 1,
     .max = 1,
     .doc = "Show a profile.",
+    .example = "profile show builder",
     .run = show,
 };
 
@@ -187,6 +194,7 @@ const struct cli_cmd cmd_profile_create = {
     .max = 1,
     CLI_FLAGS(create_flags),
     .doc = "Make a profile of your own.",
+    .example = "profile create mine --cpu=4 --memory=8G",
     .run = create,
 };
 
@@ -201,5 +209,6 @@ const struct cli_cmd cmd_profile_rm = {
     .min = 1,
     .max = 1,
     .doc = "Delete a profile of your own.",
+    .example = "profile rm mine --force",
     .run = rm,
 };

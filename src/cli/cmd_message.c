@@ -26,17 +26,22 @@ static const struct cli_flag ls_flags[] = {
 static CO int ls(struct cli *cli, const struct args *args, struct err *e)
 {
     static const struct column columns[] = {
-        { ">POSITION", "position" }, { "MESSAGE", "message_id" },
-        { "FROM", "from" },          { "TO", "to" },
-        { "STATUS", "status" },      { ">ATTEMPTS", "attempts" },
-        { "CREATED", "created_at" }, { "CONTENT", "content", .json = true },
+        { ">POSITION", "position" },
+        { "MESSAGE", "message_id" },
+        { "FROM", "from" },
+        { "TO", "to" },
+        { "STATUS", "status" },
+        { ">ATTEMPTS", "attempts" },
+        { "CREATED", "created_at", .time = true },
+        { "CONTENT", "content", .json = true },
     };
+    const struct page page = { args_flag(&cmd_message_ls, args, "limit"), 50, "--before" };
     const char *path = "/api/v1/messages";
 
     for (size_t i = 0; i < LEN(ls_flags); i++)
         path = with_query(cli, path, ls_flags[i].name,
                           args_flag(&cmd_message_ls, args, ls_flags[i].name));
-    return print_list(cli, path, "messages", columns, LEN(columns), e);
+    return print_page(cli, path, "messages", columns, LEN(columns), &page, e);
 }
 
 const struct cli_cmd cmd_message_ls = {
@@ -44,6 +49,7 @@ const struct cli_cmd cmd_message_ls = {
     .words = "",
     CLI_FLAGS(ls_flags),
     .doc = "List messages, the newest first.",
+    .example = "message ls --status=failed",
     .run = ls,
 };
 
@@ -76,6 +82,7 @@ const struct cli_cmd cmd_message_show = {
     .name = "message show",
     ONE_MESSAGE,
     .doc = "Show one message, by its id or its workflow_uuid.",
+    .example = "message show hello-1",
     .run = show,
 };
 
@@ -137,6 +144,7 @@ const struct cli_cmd cmd_message_send = {
     .max = 2,
     CLI_FLAGS(send_flags),
     .doc = "Send a message to an agent's session and print its workflow_uuid.",
+    .example = "message send agent:ada:main \"Hello\" --id=hello-1",
     .run = send_one,
 };
 
@@ -150,6 +158,7 @@ const struct cli_cmd cmd_message_replay = {
     .name = "message replay",
     ONE_MESSAGE,
     .doc = "Deliver a dead message again.",
+    .example = "message replay hello-1",
     .run = replay,
 };
 
@@ -163,5 +172,6 @@ const struct cli_cmd cmd_message_drop = {
     .name = "message drop",
     ONE_MESSAGE,
     .doc = "Do not deliver a message that waits.",
+    .example = "message drop hello-1",
     .run = drop,
 };

@@ -15,9 +15,9 @@ static const char *limit_text(struct cli *cli, const json_t *queue, const char *
 }
 
 /* "10/60 s" */
-static const char *rate_text(struct cli *cli, const json_t *queue)
+static const char *rate_text(struct cli *cli, const json_t *queue, const char *key)
 {
-    json_int_t max = json_integer_value(json_object_get(queue, "rate_max"));
+    json_int_t max = json_integer_value(json_object_get(queue, key));
 
     if (!max)
         return "-";
@@ -27,38 +27,26 @@ static const char *rate_text(struct cli *cli, const json_t *queue)
 
 static CO int ls(struct cli *cli, const struct args *args, struct err *e)
 {
-    static const char *const columns[] = { "QUEUE",    ">AT ONCE", ">HERE",  ">RATE", ">ENQUEUED",
-                                           ">DELAYED", ">RUNNING", "OLDEST", "SERVED" };
-    json_t *answer, *queue;
-    struct table *table;
-    size_t i;
-    int r;
+    static const struct column columns[] = {
+        { "QUEUE", "name" },
+        { ">AT ONCE", "concurrency", .text = limit_text },
+        { ">HERE", "worker_concurrency", .text = limit_text },
+        { ">RATE", "rate_max", .text = rate_text },
+        { ">ENQUEUED", "enqueued" },
+        { ">DELAYED", "delayed" },
+        { ">RUNNING", "pending" },
+        { "OLDEST", "oldest_at", .time = true },
+        { "SERVED", "served_here" },
+    };
 
-    r = api_call(cli, HTTP_M_GET, "/api/v1/queues", (struct str){ 0 }, &answer, e);
-    if (r < 0)
-        return r;
-    if (cli->json)
-        return print_json(answer, e);
-    table = table_new(columns, LEN(columns));
-    json_array_foreach(json_object_get(answer, "queues"), i, queue)
-    {
-        table_cell(table, "%s", cell(cli, queue, "name"));
-        table_cell(table, "%s", limit_text(cli, queue, "concurrency"));
-        table_cell(table, "%s", limit_text(cli, queue, "worker_concurrency"));
-        table_cell(table, "%s", rate_text(cli, queue));
-        table_cell(table, "%s", cell(cli, queue, "enqueued"));
-        table_cell(table, "%s", cell(cli, queue, "delayed"));
-        table_cell(table, "%s", cell(cli, queue, "pending"));
-        table_cell(table, "%s", cell(cli, queue, "oldest_at"));
-        table_cell(table, "%s", cell(cli, queue, "served_here"));
-    }
-    return table_print(table, e);
+    return print_list(cli, "/api/v1/queues", "queues", columns, LEN(columns), e);
 }
 
 const struct cli_cmd cmd_queue_ls = {
     .name = "queue ls",
     .words = "",
     .doc = "List the queues, their limits and how full they are.",
+    .example = "queue ls",
     .run = ls,
 };
 
@@ -148,6 +136,7 @@ const struct cli_cmd cmd_queue_set = {
     .max = 1,
     CLI_FLAGS(set_flags),
     .doc = "Make a queue, or replace its limits.",
+    .example = "queue set mail --concurrency=5 --rate=10/60s",
     .run = set,
 };
 
@@ -167,5 +156,6 @@ const struct cli_cmd cmd_queue_rm = {
     .min = 1,
     .max = 1,
     .doc = "Remove a queue's definition; what is in it stays.",
+    .example = "queue rm mail",
     .run = rm,
 };

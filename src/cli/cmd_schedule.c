@@ -16,42 +16,40 @@ static const char *schedule_path(struct cli *cli, const char *name, const char *
     return api_path(cli, "/api/v1/schedules/", name, suffix);
 }
 
+static const char *state_text(struct cli *cli, const json_t *schedule, const char *key)
+{
+    return json_is_true(json_object_get(schedule, key)) ? "paused" : "active";
+}
+
+static const char *next_text(struct cli *cli, const json_t *schedule, const char *key)
+{
+    bool paused = json_is_true(json_object_get(schedule, "paused"));
+
+    return paused ? "-" : time_text(cli, json_object_get(schedule, key));
+}
+
 static CO int ls(struct cli *cli, const struct args *args, struct err *e)
 {
-    static const char *const columns[] = { "SCHEDULE", "WORKFLOW", "CRON",   "ZONE",   "STATE",
-                                           "LAST",     "NEXT",     "MISSED", "OVERLAP" };
-    json_t *answer, *schedule;
-    struct table *table;
-    size_t i;
-    int r;
+    static const struct column columns[] = {
+        { "SCHEDULE", "name" },
+        { "WORKFLOW", "workflow" },
+        { "CRON", "cron" },
+        { "ZONE", "zone" },
+        { "STATE", "paused", .text = state_text },
+        { "LAST", "last_at", .time = true },
+        { "NEXT", "next_at", .text = next_text },
+        { "MISSED", "misfire" },
+        { "OVERLAP", "overlap" },
+    };
 
-    r = api_call(cli, HTTP_M_GET, "/api/v1/schedules", (struct str){ 0 }, &answer, e);
-    if (r < 0)
-        return r;
-    if (cli->json)
-        return print_json(answer, e);
-    table = table_new(columns, LEN(columns));
-    json_array_foreach(json_object_get(answer, "schedules"), i, schedule)
-    {
-        bool paused = json_is_true(json_object_get(schedule, "paused"));
-
-        table_cell(table, "%s", cell(cli, schedule, "name"));
-        table_cell(table, "%s", cell(cli, schedule, "workflow"));
-        table_cell(table, "%s", cell(cli, schedule, "cron"));
-        table_cell(table, "%s", cell(cli, schedule, "zone"));
-        table_cell(table, "%s", paused ? "paused" : "active");
-        table_cell(table, "%s", cell(cli, schedule, "last_at"));
-        table_cell(table, "%s", paused ? "-" : cell(cli, schedule, "next_at"));
-        table_cell(table, "%s", cell(cli, schedule, "misfire"));
-        table_cell(table, "%s", cell(cli, schedule, "overlap"));
-    }
-    return table_print(table, e);
+    return print_list(cli, "/api/v1/schedules", "schedules", columns, LEN(columns), e);
 }
 
 const struct cli_cmd cmd_schedule_ls = {
     .name = "schedule ls",
     .words = "",
     .doc = "List the schedules.",
+    .example = "schedule ls",
     .run = ls,
 };
 
@@ -97,7 +95,7 @@ static CO int set(struct cli *cli, const struct args *args, struct err *e)
     if (cli->json)
         return print_json(answer, e);
     printf("set %s, next at %s\n", harmless(cli, stdout, args->words[0]),
-           member_text(cli, answer, "next_at"));
+           time_text(cli, json_object_get(answer, "next_at")));
     return 0;
 }
 
@@ -108,6 +106,8 @@ const struct cli_cmd cmd_schedule_set = {
     .max = 3,
     CLI_FLAGS(set_flags),
     .doc = "Make or replace a schedule.",
+    .example = "schedule set morning '0 9 * * *' bridge.call --zone Europe/Berlin --context "
+               "'{\"agent_name\":\"ada\",\"prompt\":\"What is new?\"}'",
     .run = set,
 };
 
@@ -125,6 +125,7 @@ const struct cli_cmd cmd_schedule_rm = {
     .name = "schedule rm",
     ONE_SCHEDULE,
     .doc = "Remove a schedule.",
+    .example = "schedule rm morning",
     .run = rm,
 };
 
@@ -138,6 +139,7 @@ const struct cli_cmd cmd_schedule_pause = {
     .name = "schedule pause",
     ONE_SCHEDULE,
     .doc = "Let a schedule start nothing.",
+    .example = "schedule pause morning",
     .run = pause_one,
 };
 
@@ -151,6 +153,7 @@ const struct cli_cmd cmd_schedule_resume = {
     .name = "schedule resume",
     ONE_SCHEDULE,
     .doc = "Let a paused schedule go on.",
+    .example = "schedule resume morning",
     .run = resume,
 };
 
@@ -173,18 +176,25 @@ const struct cli_cmd cmd_schedule_trigger = {
     .name = "schedule trigger",
     ONE_SCHEDULE,
     .doc = "Start a schedule's workflow now and print its id.",
+    .example = "schedule trigger morning",
     .run = trigger,
 };
 
 static CO int backfill(struct cli *cli, const struct args *args, struct err *e)
 {
     AUTO(json_decref) json_t *body = json_object();
+    const char *from, *to;
     struct str text;
     json_t *answer;
     int r;
 
-    put_text(body, "from", args->words[1]);
-    put_text(body, "to", args->words[2]);
+    r = time_given(cli, args->words[1], "from", &from, e);
+    if (r == 0)
+        r = time_given(cli, args->words[2], "to", &to, e);
+    if (r < 0)
+        return r;
+    put_text(body, "from", from);
+    put_text(body, "to", to);
     r = api_body(cli, json_incref(body), &text, e);
     if (r == 0)
         r = api_call(cli, HTTP_M_POST, schedule_path(cli, args->words[0], "/backfill"), text,
@@ -203,5 +213,6 @@ const struct cli_cmd cmd_schedule_backfill = {
     .min = 3,
     .max = 3,
     .doc = "Start it for every time in [from, to) that it was not started for.",
+    .example = "schedule backfill morning 2026-11-01 2026-11-08",
     .run = backfill,
 };

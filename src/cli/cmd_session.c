@@ -8,49 +8,39 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "cli/cli.h"
+#include "cli/cmd_int.h"
 #include "cli/input.h"
 
 #define IMPORT_MAX (256 * MIB)
 
 static const struct cli_flag ls_flags[] = {
-    { "limit", "N", "at most this many, newest first" },
+    { "limit", "N", "at most so many (default 100, at most 1000)" },
+    { "after", "ID", "behind this session: the next page" },
 };
 
 static CO int ls(struct cli *cli, const struct args *args, struct err *e)
 {
-    static const char *const columns[] = { "SESSION", "USER", "CREATED", "LAST ACTIVITY",
-                                           ">MESSAGES" };
-    const char *limit = args_flag(&cmd_session_ls, args, "limit");
-    json_t *answer, *session;
-    struct table *table;
-    size_t i;
-    int r;
+    static const struct column columns[] = {
+        { "SESSION", "session_id" },
+        { "USER", "user_id" },
+        { "CREATED", "created_at", .time = true },
+        { "LAST ACTIVITY", "last_activity", .time = true },
+        { ">MESSAGES", "messages" },
+    };
+    const struct page page = { args_flag(&cmd_session_ls, args, "limit"), 100, "--after" };
+    const char *path = "/api/vps/sessions";
 
-    r = api_call(cli, HTTP_M_GET,
-                 api_path(cli, "/api/vps/sessions?limit=", limit ? limit : "100", ""),
-                 (struct str){ 0 }, &answer, e);
-    if (r < 0)
-        return r;
-    if (cli->json)
-        return print_json(answer, e);
-    table = table_new(columns, LEN(columns));
-    json_array_foreach(json_object_get(answer, "sessions"), i, session)
-    {
-        table_cell(table, "%s", member_text(cli, session, "session_id"));
-        table_cell(table, "%s", member_text(cli, session, "user_id"));
-        table_cell(table, "%s", member_text(cli, session, "created_at"));
-        table_cell(table, "%s", member_text(cli, session, "last_activity"));
-        table_cell(table, "%s", member_text(cli, session, "messages"));
-    }
-    return table_print(table, e);
+    path = with_query(cli, path, "limit", page.limit);
+    path = with_query(cli, path, "after", args_flag(&cmd_session_ls, args, "after"));
+    return print_page(cli, path, "sessions", columns, LEN(columns), &page, e);
 }
 
 const struct cli_cmd cmd_session_ls = {
     .name = "session ls",
     .words = "",
     CLI_FLAGS(ls_flags),
-    .doc = "List sessions.",
+    .doc = "List sessions, the one used last first.",
+    .example = "session ls --limit=20",
     .run = ls,
 };
 
@@ -69,12 +59,13 @@ static CO int show(struct cli *cli, const struct args *args, struct err *e)
     printf("session %s of %s, created %s, last used %s\n",
            harmless(cli, stdout, member_text(cli, answer, "session_id")),
            harmless(cli, stdout, member_text(cli, answer, "user_id")),
-           member_text(cli, answer, "created_at"), member_text(cli, answer, "last_activity"));
+           time_text(cli, json_object_get(answer, "created_at")),
+           time_text(cli, json_object_get(answer, "last_activity")));
     json_array_foreach(json_object_get(answer, "messages"), i, message)
     {
         const char *agent = member_text(cli, message, "agent");
 
-        printf("\n%s  %s%s%s%s\n%s\n", member_text(cli, message, "timestamp"),
+        printf("\n%s  %s%s%s%s\n%s\n", time_text(cli, json_object_get(message, "timestamp")),
                member_text(cli, message, "role"), *agent ? " " : "", agent,
                json_is_true(json_object_get(message, "interrupted")) ? "  (interrupted)" : "",
                harmless(cli, stdout, member_text(cli, message, "content")));
@@ -88,6 +79,7 @@ const struct cli_cmd cmd_session_show = {
     .min = 1,
     .max = 1,
     .doc = "Print a session's messages.",
+    .example = "session show s1",
     .run = show,
 };
 
@@ -107,6 +99,7 @@ const struct cli_cmd cmd_session_rm = {
     .min = 1,
     .max = 1,
     .doc = "Delete a session.",
+    .example = "session rm s1",
     .run = rm,
 };
 
@@ -156,6 +149,7 @@ const struct cli_cmd cmd_session_export = {
     .words = "[<file>]",
     .max = 1,
     .doc = "Write all sessions to a file (0600) or standard output.",
+    .example = "session export sessions.json",
     .run = export,
 };
 
@@ -184,6 +178,7 @@ const struct cli_cmd cmd_session_import = {
     .min = 1,
     .max = 1,
     .doc = "Read sessions from an export, all or none; same ids are replaced.",
+    .example = "session import sessions.json",
     .run = import,
 };
 
@@ -202,7 +197,8 @@ static CO int cleanup(struct cli *cli, const struct args *args, struct err *e)
     if (r < 0)
         return err_wrap(e, "--max-age");
     if (ms % 3600000)
-        return err_set(e, ERR_INVALID, "--max-age: '%s' is not in whole hours", age);
+        return err_set(e, ERR_INVALID, "--max-age: '%s' is not in whole hours: write 24h or 7d",
+                       age);
     r = api_call(
         cli, HTTP_M_POST,
         arena_printf(&cli->arena, "/api/vps/sessions/cleanup?max_age_hours=%lld", ms / 3600000),
@@ -221,5 +217,6 @@ const struct cli_cmd cmd_session_cleanup = {
     .words = "",
     CLI_FLAGS(cleanup_flags),
     .doc = "Remove sessions that have been idle for long.",
+    .example = "session cleanup --max-age=24h",
     .run = cleanup,
 };

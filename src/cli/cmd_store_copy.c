@@ -67,5 +67,6 @@ const struct cli_cmd cmd_store_copy = {
     .words = "",
     CLI_FLAGS(flags),
     .doc = "Copy an SQLite store into an empty PostgreSQL database (daemon stopped).",
+    .example = "store copy --to=postgres://chela@db/chela",
     .run = run,
 };

@@ -93,6 +93,7 @@ const struct cli_cmd cmd_swarm_status = {
     .name = "swarm status",
     .words = "",
     .doc = "Agents, messages, sockets, OpenClaw, workflows and trackers in numbers.",
+    .example = "swarm status",
     .run = swarm_status,
 };
 
@@ -153,5 +154,6 @@ const struct cli_cmd cmd_swarm_health = {
     .name = "swarm health",
     .words = "",
     .doc = "Are the workflows well? Ends with status 1 when they are not.",
+    .example = "swarm health",
     .run = health,
 };

@@ -6,6 +6,7 @@
  */
 #include <stdio.h>
 
+#include "base/str.h"
 #include "cli/cmd_int.h"
 
 #define AGENTS "/api/v1/agents"
@@ -32,14 +33,15 @@ static CO int agents(struct cli *cli, const struct args *args, struct err *e)
         { "STATUS", "status" },
         { "SESSION", "openclaw_session_key" },
         { "EVERY", "heartbeat_interval" },
-        { "LAST BEAT", "last_heartbeat_at" },
+        { "LAST BEAT", "last_heartbeat_at", .time = true },
         { "HEALTH", "health" },
     };
+    const struct page page = { args_flag(&cmd_swarm_agents, args, "limit"), 50, "--offset" };
     const char *path = AGENTS;
 
     for (size_t i = 0; i < LEN(agents_flags); i++)
         path = with_query(cli, path, agents_flags[i].name, args->flags[i]);
-    return print_list(cli, path, "agents", columns, LEN(columns), e);
+    return print_page(cli, path, "agents", columns, LEN(columns), &page, e);
 }
 
 const struct cli_cmd cmd_swarm_agents = {
@@ -47,6 +49,7 @@ const struct cli_cmd cmd_swarm_agents = {
     .words = "",
     CLI_FLAGS(agents_flags),
     .doc = "List agents, the newest first.",
+    .example = "swarm agents --status=running",
     .run = agents,
 };
 
@@ -60,7 +63,9 @@ static int print_agent(struct cli *cli, json_t *agent, struct err *e)
     json_object_foreach(agent, key, value)
     {
         if (!json_is_null(value))
-            printf("%-21s %s\n", key, value_text(cli, value));
+            printf("%-21s %s\n", key,
+                   json_is_string(value) ? cell(cli, agent, key)
+                                         : harmless(cli, stdout, value_text(cli, value)));
     }
     return 0;
 }
@@ -81,6 +86,7 @@ const struct cli_cmd cmd_swarm_show = {
     .min = 1,
     .max = 1,
     .doc = "Show an agent.",
+    .example = "swarm show ID",
     .run = show,
 };
 
@@ -132,7 +138,13 @@ static CO int create(struct cli *cli, const struct args *args, struct err *e)
         r = api_call_raw(cli, HTTP_M_POST, AGENTS "/provision", headers, bytes, &text, e);
     if (r == 0)
         r = json_parse(text, 64, &cli->arena, &answer, NULL, e);
-    return r < 0 ? r : print_agent(cli, answer, e);
+    if (r == 0)
+        r = print_agent(cli, answer, e);
+    if (r < 0 || !str_eq_z(json_member_str(answer, "status"), "failed"))
+        return r;
+    fflush(stdout);
+    fprintf(stderr, "chela: %s\n", harmless(cli, stderr, member_text(cli, answer, "message")));
+    return CLI_FAILED; /* the agent is there, but it does not live */
 }
 
 const struct cli_cmd cmd_swarm_create = {
@@ -142,6 +154,7 @@ const struct cli_cmd cmd_swarm_create = {
     .max = 2,
     CLI_FLAGS(create_flags),
     .doc = "Create an agent and bring it to life; model is provider/model-name.",
+    .example = "swarm create Ada anthropic/claude-sonnet-4-5 --every=5m",
     .run = create,
 };
 
@@ -189,6 +202,7 @@ static CO int heartbeat(struct cli *cli, const struct args *args, struct err *e)
         .min = 1, \
         .max = 1, \
         .doc = text, \
+        .example = "swarm " verb " ID", \
         .run = function, \
     }
 MOVE(cmd_swarm_provision, "provision", provision, "Provision an agent that failed.");
@@ -208,6 +222,7 @@ const struct cli_cmd cmd_swarm_rm = {
     .min = 1,
     .max = 1,
     .doc = "Stop an agent for good; its row stays.",
+    .example = "swarm rm ID",
     .run = remove_agent,
 };
 
@@ -236,5 +251,6 @@ const struct cli_cmd cmd_swarm_message = {
     .min = 2,
     .max = 2,
     .doc = "Say something to an agent; its reply, if it replies.",
+    .example = "swarm message ID \"Hello\"",
     .run = message,
 };

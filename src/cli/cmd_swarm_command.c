@@ -15,25 +15,19 @@ static const struct cli_flag command_flags[] = {
 
 static int print_agents(struct cli *cli, const json_t *agents, struct err *e)
 {
-    static const char *const columns[] = { ">ISSUE", "WORK", "AGENT", "AGENT IS", "SPAWNED" };
-    struct table *table;
-    json_t *agent;
-    size_t i;
+    static const struct column columns[] = {
+        { ">ISSUE", "issue_number" },
+        { "WORK", "issue_state" },
+        { "AGENT", "agent_id" },
+        { "AGENT IS", "state" },
+        { "SPAWNED", "spawned_at", .time = true },
+    };
 
     if (!json_array_size(agents)) {
         printf("no agents at work\n");
         return 0;
     }
-    table = table_new(columns, LEN(columns));
-    json_array_foreach(agents, i, agent)
-    {
-        table_cell(table, "%s", cell(cli, agent, "issue_number"));
-        table_cell(table, "%s", cell(cli, agent, "issue_state"));
-        table_cell(table, "%s", cell(cli, agent, "agent_id"));
-        table_cell(table, "%s", cell(cli, agent, "state"));
-        table_cell(table, "%s", cell(cli, agent, "spawned_at"));
-    }
-    return table_print(table, e);
+    return print_rows(cli, agents, columns, LEN(columns), e);
 }
 
 static int print_result(struct cli *cli, json_t *result, struct err *e)
@@ -94,6 +88,7 @@ const struct cli_cmd cmd_swarm_command = {
     .max = 6,
     CLI_FLAGS(command_flags),
     .doc = "Carry out a chat command, such as 'work on issue #5'.",
+    .example = "swarm command 'work on issue #5'",
     .run = command,
 };
 
@@ -106,17 +101,22 @@ static const struct cli_flag trackers_flags[] = {
 static CO int trackers(struct cli *cli, const struct args *args, struct err *e)
 {
     static const struct column columns[] = {
-        { ">ISSUE", "issue_number" }, { "STATE", "state" },        { "AGENT", "agent_id" },
-        { "STARTED", "started_at" },  { "ENDED", "completed_at" }, { "PR URL", "pr_url" },
+        { ">ISSUE", "issue_number" },
+        { "STATE", "state" },
+        { "AGENT", "agent_id" },
+        { "STARTED", "started_at", .time = true },
+        { "ENDED", "completed_at", .time = true },
+        { "PR URL", "pr_url" },
         { "ERROR", "error" },
     };
+    const struct page page = { args_flag(&cmd_swarm_trackers, args, "limit"), 100, "--only" };
     bool active = args_flag(&cmd_swarm_trackers, args, "active") != NULL;
     const char *path = "/api/v1/trackers";
 
     path = with_query(cli, path, "active", active ? "true" : NULL);
     path = with_query(cli, path, "state", args_flag(&cmd_swarm_trackers, args, "only"));
     path = with_query(cli, path, "limit", args_flag(&cmd_swarm_trackers, args, "limit"));
-    return print_list(cli, path, "trackers", columns, LEN(columns), e);
+    return print_page(cli, path, "trackers", columns, LEN(columns), &page, e);
 }
 
 const struct cli_cmd cmd_swarm_trackers = {
@@ -124,5 +124,6 @@ const struct cli_cmd cmd_swarm_trackers = {
     .words = "",
     CLI_FLAGS(trackers_flags),
     .doc = "List work on issues that chat commands have begun.",
+    .example = "swarm trackers --active",
     .run = trackers,
 };

@@ -330,5 +330,6 @@ const struct cli_cmd cmd_swarm_routing = {
     .words = "",
     CLI_FLAGS(routing_flags),
     .doc = "Does a message find its way? Checks this gateway, OpenClaw's, and OpenClaw's settings.",
+    .example = "swarm routing --json",
     .run = routing,
 };

@@ -5,13 +5,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/cmd_int.h"
 
 static CO int status(struct cli *cli, const struct args *args, struct err *e)
 {
-    static const char *const rows[] = { "version",     "uptime_s",      "pid",      "state_dir",
-                                        "connections", "requests",      "agents",   "sessions",
-                                        "keys",        "auth_required", "workflows" };
+    static const char *const rows[] = { "version",       "pid",      "state_dir", "connections",
+                                        "requests",      "agents",   "sessions",  "keys",
+                                        "auth_required", "workflows" };
     const json_t *store, *listeners;
     json_t *answer;
     int r;
@@ -27,6 +27,8 @@ static CO int status(struct cli *cli, const struct args *args, struct err *e)
     printf("%-15s %s\n", "socket", member_text(cli, listeners, "socket"));
     printf("%-15s %s, %s\n", "store", member_text(cli, store, "kind"),
            json_is_true(json_object_get(store, "ok")) ? "working" : "away");
+    printf("%-15s %s\n", "uptime",
+           span_text(cli, json_number_value(json_object_get(answer, "uptime_s"))));
     for (size_t i = 0; i < LEN(rows); i++)
         printf("%-15s %s\n", rows[i], member_text(cli, answer, rows[i]));
     return 0;
@@ -36,6 +38,7 @@ const struct cli_cmd cmd_status = {
     .name = "status",
     .words = "",
     .doc = "Show how the daemon is.",
+    .example = "status",
     .run = status,
 };
 
@@ -49,6 +52,7 @@ const struct cli_cmd cmd_version = {
     .name = "version",
     .words = "",
     .doc = "Print the version.",
+    .example = "version",
     .run = version,
 };
 
@@ -59,10 +63,17 @@ static int completion(struct cli *cli, const struct args *args, struct err *e)
         return err_set(e, ERR_INVALID, "no completion for '%s': only bash", args->words[0]);
     printf("# bash completion of chela: source <(chela completion bash)\n"
            "_chela()\n{\n"
-           "    local cur=\"${COMP_WORDS[COMP_CWORD]}\" words=() w\n"
+           "    local cur=\"${COMP_WORDS[COMP_CWORD]}\" words=() w skip=\n"
            "    for w in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n"
-           "        [[ $w == -* ]] || words+=(\"$w\")\n"
+           "        if [[ $w == = ]]; then skip=1; continue; fi\n" /* bash cuts --state=DIR */
+           "        if [[ $skip ]]; then skip=; continue; fi\n"
+           "        case $w in\n"
+           "        --state|--url|--token) skip=1 ;;\n"
+           "        -*) ;;\n"
+           "        *) words+=(\"$w\") ;;\n"
+           "        esac\n"
            "    done\n"
+           "    if [[ $skip ]]; then COMPREPLY=($(compgen -f -- \"$cur\")); return; fi\n"
            "    local all='--state --url --token --json --help'\n"
            "    case \"${words[*]:0:2}\" in\n");
     for (const struct cli_cmd *const *c = cli_commands; *c; c++) {
@@ -94,5 +105,6 @@ const struct cli_cmd cmd_completion = {
     .min = 1,
     .max = 1,
     .doc = "Print the completion for a shell (bash).",
+    .example = "completion bash",
     .run = completion,
 };

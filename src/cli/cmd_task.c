@@ -3,6 +3,7 @@
  * cli/cmd_task.c — chela task ls|show|send|cancel|output|dead: tasks of the hub's agents.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "base/str.h"
 #include "cli/hub.h"
@@ -13,7 +14,7 @@
 static const struct cli_flag ls_flags[] = {
     { "agent", "NAME", "of this agent" },
     { "status", "STATUS", "queued, sent, running, completed, failed, timeout, canceled or lost" },
-    { "limit", "N", "at most so many" },
+    { "limit", "N", "at most so many (default 100)" },
     { "before", "SEQ", "older than this one: the next page" },
 };
 
@@ -24,15 +25,16 @@ static CO int ls(struct cli *cli, const struct args *args, struct err *e)
         { "AGENT", "agentId" },
         { "TYPE", "type" },
         { "STATUS", "status" },
-        { "CREATED", "createdAt", .ms = true },
-        { "ENDED", "completedAt", .ms = true },
+        { "CREATED", "createdAt", .time = true },
+        { "ENDED", "completedAt", .time = true },
     };
+    const struct page page = { args->flags[2], 100, "--before with the last one's seq (--json)" };
     const char *agent = args->flags[0], *path = agent ? agent_path(cli, agent, "/tasks") : "/tasks";
 
     path = with_query(cli, path, "state", args->flags[1]);
     path = with_query(cli, path, "limit", args->flags[2]);
     path = with_query(cli, path, "before", args->flags[3]);
-    return print_list(cli, path, "tasks", columns, LEN(columns), e);
+    return print_page(cli, path, "tasks", columns, LEN(columns), &page, e);
 }
 
 const struct cli_cmd cmd_task_ls = {
@@ -41,6 +43,7 @@ const struct cli_cmd cmd_task_ls = {
     .hub = true,
     CLI_FLAGS(ls_flags),
     .doc = "List tasks, the newest first.",
+    .example = "task ls --agent=builder-1 --status=failed",
     .run = ls,
 };
 
@@ -78,6 +81,7 @@ const struct cli_cmd cmd_task_show = {
     .max = 1,
     .hub = true,
     .doc = "Show a task and its response.",
+    .example = "task show ID",
     .run = show,
 };
 
@@ -101,22 +105,33 @@ static int print_end(struct cli *cli, const json_t *record, struct err *e)
     return str_eq_z(json_member_str(record, "status"), "timeout") ? CLI_TIMEOUT : CLI_FAILED;
 }
 
+/* The task that was given: JSON, or "-" for standard input. */
+static int task_given(struct cli *cli, const char *given, json_t **ret, struct err *e)
+{
+    struct str text = str_of(given);
+    int r = 0;
+
+    if (strcmp(given, "-") == 0)
+        r = input_read(cli, "-", TASK_MAX, &text, e);
+    if (r < 0)
+        return r;
+    r = json_parse(text, 500, &cli->arena, ret, NULL, e);
+    if (r < 0)
+        return err_wrap(e, "the task is not JSON");
+    return json_is_object(*ret) ? 0 : err_set(e, ERR_INVALID, "a task is a JSON object");
+}
+
 static CO int send_task(struct cli *cli, const struct args *args, struct err *e)
 {
     const char *timeout = args->flags[1], *id;
-    struct str text = str_of(args->words[1]), body;
     json_t *answer, *task, *record;
     long long ms = 300000;
-    int r = 0;
+    struct str body;
+    int r;
 
-    if (timeout)
-        r = duration_parse(str_of(timeout), &ms, e);
-    if (r == 0 && str_eq_z(text, "-"))
-        r = input_read(cli, "-", TASK_MAX, &text, e);
-    if (r == 0)
-        r = json_parse(text, 500, &cli->arena, &task, NULL, e);
-    if (r == 0 && !json_is_object(task))
-        r = err_set(e, ERR_INVALID, "a task is a JSON object");
+    if (timeout && duration_parse(str_of(timeout), &ms, e) < 0)
+        return err_wrap(e, "--timeout");
+    r = task_given(cli, args->words[1], &task, e);
     if (r < 0)
         return r;
     put_text(task, "id", args->flags[2]);
@@ -149,6 +164,7 @@ const struct cli_cmd cmd_task_send = {
     .hub = true,
     CLI_FLAGS(send_flags),
     .doc = "Send a task ('-': from standard input) and print its id.",
+    .example = "task send builder-1 '{\"type\":\"exec\",\"command\":\"ls -la\"}' --wait",
     .run = send_task,
 };
 
@@ -165,14 +181,20 @@ const struct cli_cmd cmd_task_cancel = {
     .max = 1,
     .hub = true,
     .doc = "Cancel a task: one that runs is ended with all it has started.",
+    .example = "task cancel ID",
     .run = cancel,
 };
 
 static CO int output(struct cli *cli, const struct args *args, struct err *e)
 {
     json_t *record;
-    int r = task_follow(cli, args->words[0], 0, &record, e);
+    int r;
 
+    /* Is it there? From here on a hub that is away is waited for. */
+    r = api_call(cli, HTTP_M_GET, task_path(cli, args->words[0], ""), (struct str){ 0 }, &record,
+                 e);
+    if (r == 0)
+        r = task_follow(cli, args->words[0], 0, &record, e);
     if (r != 0)
         return r;
     if (cli->json && record)
@@ -187,6 +209,7 @@ const struct cli_cmd cmd_task_output = {
     .max = 1,
     .hub = true,
     .doc = "The output of a task as it comes, and its exit status; Ctrl-C cancels the task.",
+    .example = "task output ID",
     .run = output,
 };
 
@@ -195,7 +218,7 @@ static const struct cli_flag dead_flags[] = { { "clear", NULL, "forget them" } }
 static CO int dead(struct cli *cli, const struct args *args, struct err *e)
 {
     static const struct column columns[] = {
-        { "TIME", "timestamp", .ms = true },
+        { "TIME", "timestamp", .time = true },
         { "ERROR", "error" },
         { "MESSAGE", "message", .json = true },
     };
@@ -211,5 +234,6 @@ const struct cli_cmd cmd_task_dead = {
     .hub = true,
     CLI_FLAGS(dead_flags),
     .doc = "Messages and tasks that could not be delivered.",
+    .example = "task dead",
     .run = dead,
 };

@@ -123,7 +123,7 @@ static const struct cli_flag ls_flags[] = {
     { "forked-from", "ID", "forks of this workflow" },
     { "schedule", "NAME", "started by this schedule" },
     { "id-prefix", "TEXT", "whose ids begin so" },
-    { "from", "TIME", "created since (ISO 8601)" },
+    { "from", "TIME", "created since: 2026-11-21, or 2026-11-21T09:30:00Z" },
     { "to", "TIME", "created until" },
     { "limit", "N", "at most this many (default 100, at most 1000)" },
     { "offset", "N", "skip so many" },
@@ -147,7 +147,25 @@ static const char *with_statuses(struct cli *cli, const char *path, const char *
     return path;
 }
 
-static const char *list_path(struct cli *cli, const struct args *args)
+static int with_times(struct cli *cli, const struct args *args, const char **path, struct err *e)
+{
+    static const char *const names[][3] = { { "from", "--from", "created_from" },
+                                            { "to", "--to", "created_to" } };
+    const char *time;
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < LEN(names); i++) {
+        const char *given = args_flag(&cmd_workflow_ls, args, names[i][0]);
+
+        if (given)
+            r = time_given(cli, given, names[i][1], &time, e);
+        if (given && r == 0)
+            *path = with_query(cli, *path, names[i][2], time);
+    }
+    return r;
+}
+
+static int list_path(struct cli *cli, const struct args *args, const char **ret, struct err *e)
 {
     static const char *const names[][2] = {
         { "name", "name" },
@@ -159,8 +177,6 @@ static const char *list_path(struct cli *cli, const struct args *args)
         { "forked-from", "forked_from" },
         { "schedule", "schedule" },
         { "id-prefix", "id_prefix" },
-        { "from", "created_from" },
-        { "to", "created_to" },
         { "limit", "limit" },
         { "offset", "offset" },
     };
@@ -171,7 +187,8 @@ static const char *list_path(struct cli *cli, const struct args *args)
     path = with_statuses(cli, path, args_flag(&cmd_workflow_ls, args, "status"));
     for (size_t i = 0; i < LEN(names); i++)
         path = with_query(cli, path, names[i][1], args_flag(&cmd_workflow_ls, args, names[i][0]));
-    return path;
+    *ret = path;
+    return with_times(cli, args, ret, e);
 }
 
 static bool is_enqueued(const json_t *workflow)
@@ -182,7 +199,7 @@ static bool is_enqueued(const json_t *workflow)
 }
 
 /* What is odd about it, beside its status. */
-static const char *note(const json_t *workflow)
+static const char *note(struct cli *cli, const json_t *workflow, const char *key)
 {
     if (json_is_true(json_object_get(workflow, "blocked_version")))
         return "no process of its version";
@@ -195,30 +212,20 @@ static const char *note(const json_t *workflow)
 
 static CO int ls(struct cli *cli, const struct args *args, struct err *e)
 {
-    static const char *const columns[] = { "WORKFLOW", "NAME",    "STATUS", "QUEUE",
-                                           ">STARTS",  "CREATED", "NOTE" };
-    json_t *answer, *workflow;
-    struct table *table;
-    size_t i;
-    int r;
+    static const struct column columns[] = {
+        { "WORKFLOW", "id" },
+        { "NAME", "name" },
+        { "STATUS", "status" },
+        { "QUEUE", "queue" },
+        { ">STARTS", "attempts" },
+        { "CREATED", "created_at", .time = true },
+        { "NOTE", "parked", .text = note },
+    };
+    const struct page page = { args_flag(&cmd_workflow_ls, args, "limit"), 100, "--offset" };
+    const char *path;
+    int r = list_path(cli, args, &path, e);
 
-    r = api_call(cli, HTTP_M_GET, list_path(cli, args), (struct str){ 0 }, &answer, e);
-    if (r < 0)
-        return r;
-    if (cli->json)
-        return print_json(answer, e);
-    table = table_new(columns, LEN(columns));
-    json_array_foreach(json_object_get(answer, "workflows"), i, workflow)
-    {
-        table_cell(table, "%s", cell(cli, workflow, "id"));
-        table_cell(table, "%s", cell(cli, workflow, "name"));
-        table_cell(table, "%s", cell(cli, workflow, "status"));
-        table_cell(table, "%s", cell(cli, workflow, "queue"));
-        table_cell(table, "%s", cell(cli, workflow, "attempts"));
-        table_cell(table, "%s", cell(cli, workflow, "created_at"));
-        table_cell(table, "%s", note(workflow));
-    }
-    return table_print(table, e);
+    return r < 0 ? r : print_page(cli, path, "workflows", columns, LEN(columns), &page, e);
 }
 
 const struct cli_cmd cmd_workflow_ls = {
@@ -226,6 +233,7 @@ const struct cli_cmd cmd_workflow_ls = {
     .words = "",
     CLI_FLAGS(ls_flags),
     .doc = "List workflows, newest first.",
+    .example = "workflow ls --status=error,dead --limit=20",
     .run = ls,
 };
 
@@ -266,6 +274,7 @@ const struct cli_cmd cmd_workflow_show = {
     .min = 1,
     .max = 1,
     .doc = "Show a workflow with its arguments and its outcome.",
+    .example = "workflow show ask-1",
     .run = show,
 };
 
@@ -274,36 +283,30 @@ static const struct cli_flag steps_flags[] = {
     { "from-step", "N", "the first one shown" },
 };
 
+static const char *step_result(struct cli *cli, const json_t *step, const char *key)
+{
+    const json_t *error = json_object_get(step, "error");
+
+    if (error)
+        return arena_printf(&cli->arena, "failed: %s", member_text(cli, error, "message"));
+    return value_text(cli, json_object_get(step, key));
+}
+
 static CO int steps(struct cli *cli, const struct args *args, struct err *e)
 {
-    static const char *const columns[] = { ">STEP", "NAME", "COMPLETED", "CHILD", "RESULT" };
+    static const struct column columns[] = {
+        { ">STEP", "id" },
+        { "NAME", "name" },
+        { "COMPLETED", "completed_at", .time = true },
+        { "CHILD", "child" },
+        { "RESULT", "output", .text = step_result },
+    };
+    const struct page page = { args_flag(&cmd_workflow_steps, args, "limit"), 1000, "--from-step" };
     const char *path = workflow_path(cli, args->words[0], "/steps");
-    const json_t *error;
-    json_t *answer, *step;
-    struct table *table;
-    size_t i;
-    int r;
 
-    path = with_query(cli, path, "limit", args_flag(&cmd_workflow_steps, args, "limit"));
+    path = with_query(cli, path, "limit", page.limit);
     path = with_query(cli, path, "from", args_flag(&cmd_workflow_steps, args, "from-step"));
-    r = api_call(cli, HTTP_M_GET, path, (struct str){ 0 }, &answer, e);
-    if (r < 0)
-        return r;
-    if (cli->json)
-        return print_json(answer, e);
-    table = table_new(columns, LEN(columns));
-    json_array_foreach(json_object_get(answer, "steps"), i, step)
-    {
-        error = json_object_get(step, "error");
-        table_cell(table, "%s", cell(cli, step, "id"));
-        table_cell(table, "%s", cell(cli, step, "name"));
-        table_cell(table, "%s", cell(cli, step, "completed_at"));
-        table_cell(table, "%s", cell(cli, step, "child"));
-        table_cell(table, "%s%s", error ? "failed: " : "",
-                   error ? cell(cli, error, "message")
-                         : harmless(cli, stdout, value_text(cli, json_object_get(step, "output"))));
-    }
-    return table_print(table, e);
+    return print_page(cli, path, "steps", columns, LEN(columns), &page, e);
 }
 
 const struct cli_cmd cmd_workflow_steps = {
@@ -313,6 +316,7 @@ const struct cli_cmd cmd_workflow_steps = {
     .max = 1,
     CLI_FLAGS(steps_flags),
     .doc = "List the steps a workflow has recorded.",
+    .example = "workflow steps ask-1",
     .run = steps,
 };
 
@@ -349,7 +353,7 @@ static CO int stats(struct cli *cli, const struct args *args, struct err *e)
             continue;
         table_cell(table, "%s", key);
         table_cell(table, "%lld", (long long)json_integer_value(count));
-        table_cell(table, "%s", cell(cli, value, "oldest_at"));
+        table_cell(table, "%s", time_text(cli, json_object_get(value, "oldest_at")));
     }
     return table_print(table, e);
 }
@@ -358,5 +362,6 @@ const struct cli_cmd cmd_workflow_stats = {
     .name = "workflow stats",
     .words = "",
     .doc = "Workflows in numbers, and whether the daemon runs them.",
+    .example = "workflow stats",
     .run = stats,
 };

@@ -128,6 +128,7 @@ const struct cli_cmd cmd_workflow_result = {
     .max = 1,
     CLI_FLAGS(result_flags),
     .doc = "Wait for a workflow and print its result.",
+    .example = "workflow result ask-1 --timeout=1m",
     .run = result,
 };
 
@@ -224,5 +225,7 @@ const struct cli_cmd cmd_workflow_start = {
     .max = 1,
     CLI_FLAGS(start_flags),
     .doc = "Start a workflow or enqueue it, and print its id.",
+    .example = "workflow start bridge.call --arg '{\"agent_name\":\"ada\",\"prompt\":\"hello\"}' "
+               "--wait",
     .run = start,
 };

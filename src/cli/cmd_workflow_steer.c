@@ -39,6 +39,7 @@ const struct cli_cmd cmd_workflow_cancel = {
     ONE_WORKFLOW,
     CLI_FLAGS(children_flags),
     .doc = "Cancel a workflow; one that has ended stays as it is.",
+    .example = "workflow cancel ask-1",
     .run = cancel,
 };
 
@@ -60,6 +61,7 @@ const struct cli_cmd cmd_workflow_resume = {
     ONE_WORKFLOW,
     CLI_FLAGS(resume_flags),
     .doc = "Let a cancelled or dead workflow go on.",
+    .example = "workflow resume ask-1",
     .run = resume,
 };
 
@@ -102,6 +104,7 @@ const struct cli_cmd cmd_workflow_fork = {
     ONE_WORKFLOW,
     CLI_FLAGS(fork_flags),
     .doc = "Make a new workflow that shares the steps before one.",
+    .example = "workflow fork ask-1 --step=2",
     .run = fork_from,
 };
 
@@ -115,6 +118,7 @@ const struct cli_cmd cmd_workflow_retry = {
     .name = "workflow retry",
     ONE_WORKFLOW,
     .doc = "Run what failed, was cancelled or is dead again.",
+    .example = "workflow retry ask-1",
     .run = retry,
 };
 
@@ -139,6 +143,7 @@ const struct cli_cmd cmd_workflow_rewind = {
     ONE_WORKFLOW,
     CLI_FLAGS(rewind_flags),
     .doc = "Run an ended workflow again from a step on.",
+    .example = "workflow rewind ask-1 --step=2",
     .run = rewind_to,
 };
 
@@ -171,6 +176,7 @@ const struct cli_cmd cmd_workflow_send = {
     .max = 2,
     CLI_FLAGS(send_flags),
     .doc = "Send a workflow a message: JSON, or else a text.",
+    .example = "workflow send order-7 '\"parcel 7\"' --topic=carrier",
     .run = send_message,
 };
 
@@ -198,5 +204,6 @@ const struct cli_cmd cmd_workflow_rm = {
     ONE_WORKFLOW,
     CLI_FLAGS(rm_flags),
     .doc = "Delete an ended workflow with all it has recorded.",
+    .example = "workflow rm ask-1",
     .run = rm,
 };

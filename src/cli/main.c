@@ -114,18 +114,43 @@ const struct cli_cmd *const cli_commands[] = {
     NULL,
 };
 
-static int exit_status(const struct cli *cli, int r, const struct err *e)
+static int status_of(const struct cli *cli, const struct err *e)
 {
-    if (r >= 0)
-        return r;
-    fprintf(stderr, "chela: %s\n", e->msg);
     if (cli->interrupted)
         return CLI_INTERRUPTED;
     if (cli->no_daemon)
         return CLI_NO_DAEMON;
+    if (e->code == ERR_NOT_FOUND)
+        return CLI_NOT_FOUND;
     if (cli->refused)
-        return e->code == ERR_NOT_FOUND ? CLI_NOT_FOUND : CLI_FAILED;
+        return CLI_FAILED;
     return e->code == ERR_INVALID ? CLI_USAGE : CLI_FAILED; /* what we refuse ourselves */
+}
+
+/* Why it failed, on stderr: a line for people, or with --json one of JSON. */
+static int failed(struct cli *cli, int status, const char *why)
+{
+    AUTO(json_decref) json_t *said = NULL;
+    struct err unwritten;
+    struct str text;
+
+    if (cli->json) {
+        said = json_pack("{s:s+, s:i}", "error", why, "", "exit_status", status);
+        if (said && json_text(said, SIZE_MAX / 2, &cli->arena, &text, &unwritten) == 0)
+            fprintf(stderr, STR_FMT "\n", STR_ARG(text));
+    }
+    if (!said)
+        fprintf(stderr, "chela: %s\n", harmless(cli, stderr, why));
+    return status;
+}
+
+/* "Agent not found" does not say which: what was asked for. */
+static const char *with_name(struct cli *cli, const struct args *args, const struct err *e)
+{
+    if (!cli->refused || e->code != ERR_NOT_FOUND || !args->n_words ||
+        strstr(e->msg, args->words[0]))
+        return e->msg;
+    return arena_printf(&cli->arena, "%s: %s", args->words[0], e->msg);
 }
 
 int main(int argc, char **argv)
@@ -151,15 +176,13 @@ int main(int argc, char **argv)
         return CLI_OK;
     }
     if (r == ARGS_HELP) {
-        args_help(cmd);
+        args_help(cmd, &args);
         return CLI_OK;
     }
-    if (r < 0) {
-        fprintf(stderr, "chela: %s\n", e.msg);
-        return CLI_USAGE;
-    }
+    if (r < 0)
+        return failed(&cli, CLI_USAGE, e.msg);
     r = cli_run(&cli, cmd, &args, &e);
-    status = exit_status(&cli, r, &e);
+    status = r < 0 ? failed(&cli, status_of(&cli, &e), with_name(&cli, &args, &e)) : r;
     arena_done(&cli.arena);
     if (fflush(stdout) == EOF && status == CLI_OK) {
         perror("chela: standard output");

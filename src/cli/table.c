@@ -3,6 +3,7 @@
  * cli/table.c — printing: tables by libsmartcols, and JSON.
  */
 #include <libsmartcols/libsmartcols.h>
+#include <locale.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,14 +20,18 @@ struct table *table_new(const char *const *columns, size_t n)
 {
     struct table *t = xcalloc(1, sizeof(*t));
 
+    (void)setlocale(LC_CTYPE, "C.UTF-8"); /* without it cells would show UTF-8 as \\xNN */
     t->scols = scols_new_table();
     if (!t->scols)
         abort();
     t->n_columns = n;
     for (size_t i = 0; i < n; i++) {
         bool right = columns[i][0] == '>';
+        int flags = right ? SCOLS_FL_RIGHT : 0;
 
-        if (!scols_table_new_column(t->scols, columns[i] + right, 0, right ? SCOLS_FL_RIGHT : 0))
+        if (!right && i + 1 == n)
+            flags = SCOLS_FL_TRUNC; /* on a terminal the last column gives way to its width */
+        if (!scols_table_new_column(t->scols, columns[i] + right, 0, flags))
             abort();
     }
     return t;

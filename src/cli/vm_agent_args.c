@@ -7,9 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/guess.h"
 #include "cli/vm_agent.h"
-
-#define NAME_MAX_LEN 32
 
 /* --- help --- */
 
@@ -123,91 +122,27 @@ static bool is_group(const char *word)
     return false;
 }
 
-static unsigned char least(size_t a, size_t b, size_t c)
-{
-    size_t ab = a < b ? a : b;
-
-    return (unsigned char)(ab < c ? ab : c);
-}
-
-/* Edits between two words, neighbours that changed places counting once. */
-static size_t distance(const char *a, size_t n, const char *b, size_t m)
-{
-    unsigned char d[NAME_MAX_LEN + 1][NAME_MAX_LEN + 1];
-
-    if (n > NAME_MAX_LEN || m > NAME_MAX_LEN)
-        return NAME_MAX_LEN;
-    for (size_t i = 0; i <= n; i++)
-        d[i][0] = (unsigned char)i;
-    for (size_t j = 0; j <= m; j++)
-        d[0][j] = (unsigned char)j;
-    for (size_t i = 1; i <= n; i++)
-        for (size_t j = 1; j <= m; j++) {
-            d[i][j] =
-                least(d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (a[i - 1] != b[j - 1]));
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-                d[i][j] = least(d[i][j], d[i - 2][j - 2] + 1, SIZE_MAX);
-        }
-    return d[n][m];
-}
-
-struct guess { /* what a word that is unknown may have been meant as */
-    struct cli *cli;
-    const char *word, *mark; /* "--" for flags */
-    const char *list, *last;
-    size_t best, found;
-};
-
-static void consider(struct guess *g, const char *name, size_t len)
-{
-    size_t n = strlen(g->word), longer = len > n ? len : n;
-    size_t edits = distance(g->word, n, name, len);
-
-    if (edits > g->best || (double)(longer - edits) / (double)longer <= 0.4)
-        return;
-    if (strlen(g->last) >= len && strncmp(g->last, name, len) == 0)
-        return; /* another of its group */
-    if (edits < g->best) {
-        g->list = "";
-        g->found = 0;
-    }
-    g->best = edits;
-    g->last = name;
-    g->list = arena_printf(&g->cli->arena, "%s%s%s%.*s", g->list, g->found++ ? ", " : "", g->mark,
-                           (int)len, name);
-}
-
-/* "" or "\n(Did you mean list?)", in the arena. */
-static const char *guessed(const struct guess *g)
-{
-    if (!g->found)
-        return "";
-    return arena_printf(&g->cli->arena, "\n(Did you mean %s%s?)", g->found > 1 ? "one of " : "",
-                        g->list);
-}
-
 static const char *meant_command(struct cli *cli, const char *word)
 {
-    struct guess g = { .cli = cli, .word = word, .mark = "", .list = "", .last = "", .best = 3 };
+    struct guess g = guess_of(cli, word, "");
 
     for (const struct cli_cmd *const *c = vm_agent_commands; *c; c++)
-        consider(&g, (*c)->name, strcspn((*c)->name, " "));
-    return guessed(&g);
+        guess_consider(&g, (*c)->name, strcspn((*c)->name, " "));
+    return guess_text(&g, "\n");
 }
 
 /* text: "--tpye", or something short, for which nothing is guessed. */
 static const char *meant_flag(struct cli *cli, const struct cli_cmd *cmd, const char *text)
 {
-    struct guess g = { .cli = cli, .mark = "--", .list = "", .last = "", .best = 3 };
+    struct guess g = guess_of(cli, text + 2, "--");
 
     if (strncmp(text, "--", 2) != 0)
         return "";
-    g.word = text + 2;
     for (size_t i = 0; cmd && i < cmd->n_flags; i++)
-        consider(&g, cmd->flags[i].name, strlen(cmd->flags[i].name));
-    consider(&g, "version", strlen("version"));
-    consider(&g, "help", strlen("help"));
-    return guessed(&g);
+        guess_consider(&g, cmd->flags[i].name, strlen(cmd->flags[i].name));
+    guess_consider(&g, "version", strlen("version"));
+    guess_consider(&g, "help", strlen("help"));
+    return guess_text(&g, "\n");
 }
 
 /* --- parsing --- */

@@ -1,6 +1,7 @@
 """The chela command: every command for people and with --json, and its exit statuses."""
 
 import json
+import shlex
 import subprocess
 
 import agent as act
@@ -233,9 +234,93 @@ def test_what_does_not_exist_is_status_3(chela):
         assert arguments[-1] in done.stderr
 
 
-def test_json_goes_to_standard_output_and_errors_to_standard_error(chela):
-    done = chela("session", "show", "none", "--json")
-    assert done.stdout == "" and done.stderr
+@pytest.mark.parametrize("arguments,status", [
+    (("session", "show", "none"), NOT_FOUND), (("agnet",), USAGE), (("agent", "ls", "--nope"), USAGE),
+    (("agent", "add", "n", "http://h:1", "--retries=x"), USAGE)], ids=str)
+def test_with_json_an_error_is_one_line_of_json_on_standard_error(chela, arguments, status):
+    done = chela("--json", *arguments)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (status, "", 1)
+    said = json.loads(done.stderr)
+    assert said["exit_status"] == status and said["error"]
+
+
+@pytest.mark.parametrize("arguments,hint", [
+    (("agnet", "ls"), "(Did you mean agent?)"), (("agent", "lss"), "(Did you mean ls?)"),
+    (("agent", "ls", "--jsn"), "(Did you mean --json?)"),
+    (("agent", "call", "a", "p", "--sesion=s"), "(Did you mean --session?)"),
+    (("agent",), "add, ls, rm, call, health"), (("agent", "add", "n"), "agent add <name> <url>"),
+    (("agent", "ls", "--json=yes"), "--json takes no value"),
+    (("agent", "call", "a", "p", "--stream=yes"), "--stream takes no value"),
+    (("workflow", "ls", "--from=yesterday"), "2026-11-21T09:30:00Z"),
+    (("agent", "add", "n", "http://h:1", "--timeout=5s"), "--timeout:"),
+    (("--url", "localhost:18789", "status"), "http://localhost:18789")], ids=str)
+def test_wrong_usage_is_told_with_what_may_be_meant(chela, arguments, hint):
+    done = chela(*arguments)
+    assert done.returncode == USAGE and hint in done.stderr, done.stderr
+
+
+def test_a_port_of_another_server_is_told(daemon):
+    done = chelad.run("chela", "--url", daemon.url, "machine", "ls")
+    assert done.returncode == FAILED and "9091" in done.stderr
+    done = chelad.run("chela", "--url", f"http://{daemon.ready['listeners']['hub']}", "status")
+    assert done.returncode == FAILED and "18789" in done.stderr
+
+
+def test_what_the_daemon_does_not_name_the_command_does(chela):
+    done = chela("machine", "show", "nobody")
+    assert (done.returncode, done.stderr) == (NOT_FOUND, "chela: nobody: Machine not found\n")
+
+
+def test_every_command_has_help_with_an_example_that_it_takes():
+    rows = [line[2:36].strip() for line in chelad.run("chela", "--help").stdout.splitlines()
+            if line.startswith("  ") and not line.startswith("  --")]
+    assert len(rows) > 80
+    for row in rows:
+        command = [word for word in row.split() if word.isalpha()][:2]
+        shown = chelad.run("chela", *command, "--help")
+        example = shown.stdout.splitlines()[-1]
+        assert example.startswith(f"example: chela {' '.join(command)}"), row
+        # There is no daemon: an example that cannot be parsed is status 2, one that can is not.
+        if not example.split()[2:4] in (["profile", "create"], ["profile", "rm"]):
+            words = shlex.split(example)[2:]
+            done = chelad.run("chela", "--state", "/nonexistent", *words, text="")
+            assert done.returncode != USAGE, (example, done.stderr)
+
+
+def test_help_of_a_noun_lists_its_commands():
+    shown = chelad.run("chela", "agent", "--help").stdout
+    assert "agent health" in shown and "session" not in shown.split("--state")[0]
+    for words in (("help", "agent", "add"), ("agent", "add", "-h"), ("agent", "add", "--help")):
+        assert chelad.run("chela", *words).stdout.startswith("usage: chela agent add <name> <url>")
+
+
+def test_lists_of_none_say_so_and_full_pages_too(own, make_agent):
+    def run(*arguments):
+        return chelad.run("chela", "--state", own.state, *arguments)
+    for noun in ("agent", "session", "key", "workflow", "schedule", "message", "task", "machine"):
+        done = run(noun, "ls")
+        assert (done.returncode, done.stdout, done.stderr) == (DONE, "none\n", ""), noun
+    name = own.register(make_agent(act.echo), "żółw")
+    for session in ("one", "two", "three"):
+        own.call(name, session_id=session)
+    done = run("session", "ls", "--limit=2")
+    assert done.stdout.count("\n") == 3 and "--after" in done.stderr
+    assert len(done.stdout.splitlines()[1]) <= 80
+    listed = [line.split()[0] for line in done.stdout.splitlines()[1:]]
+    done = run("session", "ls", "--limit=2", "--after", listed[-1])
+    assert done.stdout.count("\n") == 2 and done.stderr == ""
+    assert "żółw" in run("agent", "ls").stdout
+
+
+def test_an_agent_that_does_not_come_to_life_is_status_1(chela):
+    done = chela("swarm", "create", unique("agent"), "no-provider")
+    assert done.returncode == FAILED and "provider/model-name" in done.stderr
+    assert "failed" in done.stdout
+
+
+def test_a_log_that_cannot_be_read_is_not_intact(chela, tmp_path):
+    done = chela("audit", "verify", tmp_path)
+    assert (done.returncode, done.stdout) == (FAILED, "") and "Is a directory" in done.stderr
 
 
 def complete(script, *words):
@@ -254,3 +339,6 @@ def test_bash_completion_works_in_bash():
     assert complete(script, "chela", "agent", "ca") == {"call"}
     assert "--session" in complete(script, "chela", "agent", "call", "--se")
     assert complete(script, "chela", "session", "e") == {"export"}
+    assert complete(script, "chela", "--state", "/x", "agent", "ca") == {"call"}
+    assert complete(script, "chela", "--state", "=", "/x", "agent", "ca") == {"call"}
+    assert {"ls", "show"} <= complete(script, "chela", "message", "")
