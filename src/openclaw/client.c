@@ -105,7 +105,7 @@ static void count(struct oc_client *c, int64_t seq)
     if (seq < 0)
         return;
     c->last_seq = seq;
-    if (last < 0 || seq <= last + 1)
+    if (last < 0 || seq - 1 <= last) /* last + 1 may be too large a number */
         return;
     metric_add(&oc_m_gaps, 0, seq - last - 1);
     if (c->conf.subscribe && c->peer.subscribes &&

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The client against scripted gateways: handshakes, losses, refusals, strange bytes. */
+#include <malloc.h>
+
 #include "openclaw/peer_rig.h"
 
 /* --- handshakes --- */
@@ -433,6 +435,70 @@ RIG_TEST(a_gap_in_the_count_of_events_is_counted_and_subscribed_again, skips)
     CO_CHECK(oc_start(rig.client, e) == 0);
     UNTIL(strcmp(rig.last_event, "resubscribed") == 0);
     CO_CHECK(atomic_load(&oc_m_gaps.v[0]) == before + 3);
+    return 0;
+}
+
+CO static int counts_to_the_end(struct peer *p, struct err *e)
+{
+    int r = peer_greet(p, HELLO, e);
+
+    if (r == 0)
+        r = peer_say(p, "{\"type\":\"event\",\"event\":\"a\",\"seq\":9223372036854775807}", e);
+    if (r == 0)
+        r = peer_say(p, "{\"type\":\"event\",\"event\":\"b\",\"seq\":5}", e);
+    return r < 0 ? r : peer_linger(p, e);
+}
+
+RIG_TEST(the_largest_number_of_an_event_is_no_trouble, counts_to_the_end)
+{
+    long long before = atomic_load(&oc_m_gaps.v[0]);
+
+    CO_CHECK(rig_client("t", NULL, e) == 0);
+    CO_CHECK(oc_start(rig.client, e) == 0);
+    UNTIL(strcmp(rig.last_event, "b") == 0);
+    CO_CHECK(atomic_load(&oc_m_gaps.v[0]) == before);
+    return 0;
+}
+
+enum { NOISE = 40, NOISE_BYTES = 2 * MIB };
+static size_t held; /* bytes of the heap that the noise has left in use */
+
+static size_t in_use(void)
+{
+    struct mallinfo2 m = mallinfo2();
+
+    return m.uordblks + m.hblkhd;
+}
+
+/* Events without end before the challenge. */
+CO static int says_much_first(struct peer *p, struct err *e)
+{
+    AUTO(free) char *noise = xmalloc(NOISE_BYTES);
+    AUTO(free) char *text = NULL;
+    size_t before;
+    int r = 0;
+
+    memset(noise, 'x', NOISE_BYTES - 1);
+    noise[NOISE_BYTES - 1] = '\0';
+    text = xasprintf("{\"type\":\"event\",\"event\":\"noise\",\"payload\":\"%s\"}", noise);
+    before = in_use();
+    for (int i = 0; r == 0 && i < NOISE; i++)
+        r = ws_send_wait(p->ws, WS_TEXT, str_of(text), deadline_in(PATIENCE_MS), e);
+    while (r == 0 && ws_queued(p->ws) > 0)
+        r = fiber_sleep(1, e);
+    held = in_use() > before ? in_use() - before : 0;
+    if (r == 0)
+        r = peer_greet(p, HELLO, e);
+    return r < 0 ? r : peer_linger(p, e);
+}
+
+RIG_TEST(what_a_peer_says_before_its_challenge_is_not_kept, says_much_first)
+{
+    CO_CHECK(rig_client("t", NULL, e) == 0);
+    rig.client->pace.greet_ms = rig.client->conf.connect_ms = PATIENCE_MS;
+    CO_CHECK(oc_start(rig.client, e) == 0);
+    CO_CHECK(oc_wait(rig.client, SOON, e) == 0);
+    CO_CHECK(held < (size_t)NOISE * NOISE_BYTES);
     return 0;
 }
 

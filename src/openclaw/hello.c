@@ -75,6 +75,7 @@ CO static int challenged(struct oc_client *c, struct ws *ws, uint64_t deadline_m
     if (!c->use_device) /* a device cannot sign without one */
         until = deadline_min(deadline_ms, deadline_in((long long)c->pace.greet_ms));
     do {
+        arena_reset(&a);
         r = oc_receive(ws, &a, &frame, until, e);
     } while (r == 0 &&
              (frame.kind != OC_FRAME_EVENT || strcmp(frame.name, "connect.challenge") != 0));

@@ -432,6 +432,34 @@ RIG_TEST(posts_have_their_ids_and_what_the_peer_queues_is_sent, takes_posts)
     return 0;
 }
 
+CO static int asks_for_ages(struct peer *p, struct err *e)
+{
+    int r = peer_greet(p, HELLO, e);
+
+    while (r == 0 && (r = peer_take(p, e)) == 0)
+        r = peer_answer(p,
+                        "\"ok\":false,\"error\":{\"code\":\"UNAVAILABLE\",\"message\":\"busy\","
+                        "\"retryable\":true,\"retryAfterMs\":1000000000000000}",
+                        e);
+    return r == WS_CLOSED ? 0 : r;
+}
+
+/* Without the bound this waits for 30,000 years. */
+RIG_TEST(a_peer_that_asks_for_ages_does_not_move_the_deadline, asks_for_ages)
+{
+    const struct oc_post post = { STR("telegram"), STR("x"), STR("hi"), STR("k"), NULL };
+    struct arena a = { 0 };
+    const char *id;
+
+    CO_CHECK(rig_client("t", NULL, e) == 0);
+    CO_CHECK(oc_start(rig.client, e) == 0);
+    CO_CHECK(oc_wait(rig.client, SOON, e) == 0);
+    CO_CHECK(oc_post(rig.client, &post, deadline_in(300), &a, &id, e) < 0);
+    CO_CHECK(strstr(e->msg, "busy") != NULL);
+    arena_done(&a);
+    return 0;
+}
+
 /* Dies after it has sent; its successor has the text in the transcript, if the test says so. */
 static bool written_down;
 static unsigned sends, looks;

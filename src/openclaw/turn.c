@@ -9,7 +9,8 @@
  */
 #include "openclaw/openclaw_int.h"
 
-#define AGAIN_MS 200 /* between attempts on a connection that holds */
+#define AGAIN_MS      200   /* between attempts on a connection that holds */
+#define AGAIN_MOST_MS 30000 /* whatever the peer says */
 
 /* Of attempt(). IN_FLIGHT: the peer is at work, and another request has the result. */
 enum { IN_FLIGHT = 2, SENT_BEFORE = 3 };
@@ -31,7 +32,9 @@ static int put(json_t *object, const char *key, struct str text, struct err *e)
 /* After this failure: is there sense in sending it again, and when? */
 static bool again(const struct oc_call *call, uint64_t *ret_ms)
 {
-    *ret_ms = call->refusal.retry_ms ? call->refusal.retry_ms : AGAIN_MS;
+    uint64_t ms = call->refusal.retry_ms ? call->refusal.retry_ms : AGAIN_MS;
+
+    *ret_ms = ms < AGAIN_MOST_MS ? ms : AGAIN_MOST_MS;
     return call->lost || call->refusal.starting;
 }
 
@@ -77,28 +80,38 @@ CO static int attempt(struct oc_client *c, const struct job *job, uint64_t deadl
     return r;
 }
 
+/* As long as the peer asks for, but not past the deadline. *e stays as it is when this is 0. */
+CO static int pause_until(uint64_t ms, uint64_t deadline_ms, struct err *e)
+{
+    uint64_t now = now_ms(), left = deadline_ms > now ? deadline_ms - now : 0;
+    struct err why;
+    int r = fiber_sleep(ms < left ? ms : left, &why);
+
+    if (r < 0)
+        *e = why;
+    return r;
+}
+
 /* Sent until it is answered: 0 or SENT_BEFORE. call: the payload, or the refusal. */
 CO static int persist(struct oc_client *c, struct job job, uint64_t deadline_ms,
                       struct oc_call *call, struct err *e)
 {
     uint64_t ms;
-    int r;
+    int r, slept;
 
     for (;;) {
         *call = (struct oc_call){ 0 };
         r = attempt(c, &job, deadline_ms, call, e);
         if (r == 0 || r == SENT_BEFORE || (r < 0 && !again(call, &ms)))
             return r;
+        if (r == IN_FLIGHT)
+            ms = c->pace.resend_ms;
+        slept = r == OC_ACCEPTED ? 0 : pause_until(ms, deadline_ms, e); /* it has waited already */
+        if (slept < 0)
+            return slept;
         if (now_ms() >= deadline_ms)
             return r < 0 ? r : err_set(e, ERR_TIMEOUT, "%s: no result in time", job.method);
         job.resent = true;
-        if (r == OC_ACCEPTED)
-            continue; /* it has waited long enough */
-        if (r == IN_FLIGHT)
-            ms = c->pace.resend_ms;
-        r = fiber_sleep(ms, e);
-        if (r < 0)
-            return r;
     }
 }
 
