@@ -56,7 +56,7 @@ static void on_tick(void *arg)
     g->ticking = false;
     for (struct gate_sock *sock = g->socks; sock; sock = sock->next)
         look_at(sock, now); /* closed() comes later, from the loop */
-    gate_jobs_hire(g);
+    gate_jobs_go(g);
     if (g->n_socks > 0)
         gate_tick_soon(g);
 }
@@ -135,13 +135,13 @@ static CO void wait_for_none(struct gate *g, const unsigned *n, uint64_t ms)
     g->stopper = NULL;
 }
 
-/* Workers end when nothing is queued; those that wait for an agent's reply do not. */
+/* Those that wait for an agent's reply are not waited for. */
 static CO void finish_work(struct gate *g)
 {
     uint64_t deadline_ms = now_ms() + FINISH_MS;
     struct err e;
 
-    while (g->n_at_work + g->n_queue > 0 && now_ms() < deadline_ms)
+    while ((g->n_at_work > 0 || g->queue) && now_ms() < deadline_ms)
         if (fiber_sleep(5, &e) < 0)
             break;
 }
@@ -158,9 +158,13 @@ CO void gate_stop(struct gate *g)
     for (struct gate_sock *sock = g->socks; sock; sock = sock->next)
         ws_abort(sock->ws);
     wait_for_none(g, &g->n_socks, CLOSING_MS);
+    gate_jobs_drop(g);
     fiber_group_cancel(g->fibers);
     (void)fiber_group_join(g->fibers, &e); /* they end by being cancelled */
-    gate_jobs_drop(g);
+    g->stopper = fiber_self();
+    while (g->n_at_work > 0)
+        fiber_park_hard(); /* the store ends it */
+    g->stopper = NULL;
 }
 
 void gate_free(struct gate *g)

@@ -6,7 +6,7 @@
  *   gate_ws.c       a socket: upgrade, frames in, subscriptions
  *   gate_frames.c   what a frame asks for; pure
  *   gate_quick.c    the same for the most frequent ones, without a document; pure
- *   gate_jobs.c     frames that wait for the disk, worked on by fibers
+ *   gate_jobs.c     frames that wait for the disk
  *   gate_answer.c   frames out
  *   gate_http.c     POST /messages and what is like it
  *   gate_flows.c    /workflows
@@ -31,7 +31,7 @@ enum {
     /* Requests of one socket that wait for the disk, and their bytes; then it is not read from. */
     GATE_JOBS = 1024,
     GATE_JOBS_BYTES = 4 * 1024 * 1024,
-    GATE_WORKERS = 4096, /* fibers that work on such requests, of all sockets; the rest queues */
+    GATE_WORKERS = 4096, /* such requests under way, of all sockets; the rest queues */
     /* Requests that wait for an agent's reply, of a socket and of all; then "Message delivered". */
     GATE_WAITS = 256,
     GATE_WAITS_ALL = 16384,
@@ -118,6 +118,7 @@ struct gate_job {
     struct gate_sock *sock;
     struct arena arena;
     struct gate_frame frame;
+    struct str to; /* of a message */
     size_t bytes;
 };
 
@@ -132,7 +133,8 @@ struct gate {
 
     struct fiber_group *fibers;
     struct gate_job *queue, **queue_end, *pool;
-    unsigned n_queue, n_pool, n_workers, n_starting, n_at_work, n_waits;
+    unsigned n_pool, n_at_work, n_waits;
+    bool going;      /* jobs are being taken from the queue */
     struct buf out;  /* frames are put together here */
     unsigned serial; /* of messages that came without an id */
 
@@ -148,8 +150,8 @@ void gate_tick_soon(struct gate *g); /* gate.c */
 struct gate_job *gate_job_take(struct gate *g);
 void gate_job_give(struct gate *g, struct gate_job *job);
 void gate_job_start(struct gate_sock *sock, struct gate_job *job); /* takes the job */
-void gate_jobs_drop(struct gate *g); /* what no fiber could be had for, at the end */
-void gate_jobs_hire(struct gate *g); /* a fiber, if the queue needs one */
+void gate_jobs_drop(struct gate *g); /* what was not begun, at the end */
+void gate_jobs_go(struct gate *g);   /* begin what may be begun */
 /* How long may an agent take to reply? seconds: of the request, or NULL. */
 uint64_t gate_reply_ms(const struct gate *g, const json_t *seconds);
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * swarm/gate_jobs.c — requests that wait for the disk. They stand in one queue in the order in
- * which they came, and fibers take them from its head; a fiber that takes one joins the mailbox's
- * lane before it waits, so what one socket sends is accepted in that order, and all that comes
- * meanwhile shares the next commit. A request that then waits for an agent's reply no longer counts
- * as work: acknowledgements of the same socket go on.
+ * swarm/gate_jobs.c — requests that wait for the disk. They are begun in the order in which they
+ * came: a message joins its lane at once and costs no fiber while it waits for the commit, which it
+ * shares with all that comes meanwhile; an acknowledgement, which may be one of many messages, has
+ * a fiber. At most GATE_WORKERS are under way, the rest queues. A request that then waits for an
+ * agent's reply has a fiber too and no longer counts as work: acknowledgements of the same socket
+ * go on.
  */
 #include <stdlib.h>
 
@@ -53,8 +54,11 @@ static bool is_full(const struct gate_sock *sock)
 static void stored(struct gate_job *job)
 {
     struct gate_sock *sock = job->sock;
+    struct gate *g = sock->gate;
 
-    sock->gate->n_at_work--;
+    g->n_at_work--;
+    if (g->n_at_work == 0 && g->stopper)
+        fiber_wake(g->stopper);
     sock->n_jobs--;
     sock->bytes -= job->bytes;
     job->bytes = 0;
@@ -63,6 +67,14 @@ static void stored(struct gate_job *job)
         if (sock->ws)
             ws_resume_reading(sock->ws);
     }
+}
+
+static void job_end(struct gate_job *job)
+{
+    struct gate *g = job->sock->gate;
+
+    gate_sock_unref(job->sock);
+    gate_job_give(g, job);
 }
 
 uint64_t gate_reply_ms(const struct gate *g, const json_t *seconds)
@@ -77,10 +89,13 @@ uint64_t gate_reply_ms(const struct gate *g, const json_t *seconds)
 
 /* --- agent.send and bare messages --- */
 
-/* What of a request outlives its document, while an agent thinks about it. */
+/* A message that somebody may reply to, once it is stored: what of the request is still needed. */
 struct asked {
+    struct gate_sock *sock; /* referred to */
     bool request;
     char id[GATE_ID + 1], to[MAIL_SESSION];
+    uint64_t wait_ms;
+    struct mail_out out;
 };
 
 static void key_of(const struct mail_in *in, struct str key, struct arena *a, struct str *ret)
@@ -167,26 +182,6 @@ static void copy_z(char *out, size_t size, struct str s)
     out[n] = '\0';
 }
 
-/* 0 with a reply in *text, or MAIL_NOTHING. */
-static CO int reply_of(struct gate_sock *sock, const struct mail_out *out, uint64_t wait_ms,
-                       struct buf *text, struct err *e)
-{
-    struct gate *g = sock->gate;
-    int r;
-
-    if (!out->existed && (!out->replies || wait_ms == 0))
-        return MAIL_NOTHING;
-    if (sock->n_waits >= GATE_WAITS || g->n_waits >= GATE_WAITS_ALL)
-        return MAIL_NOTHING;
-    sock->n_waits++;
-    g->n_waits++;
-    r = mail_reply_wait(g->s->mail, str_of(out->workflow), now_ms() + (out->replies ? wait_ms : 0),
-                        text, e);
-    sock->n_waits--;
-    g->n_waits--;
-    return r;
-}
-
 static void answer_send(struct gate_sock *sock, bool request, struct str id, struct str to,
                         struct str response, const struct mail_out *out)
 {
@@ -197,46 +192,102 @@ static void answer_send(struct gate_sock *sock, bool request, struct str id, str
 }
 
 /* Somebody may reply, or has replied to the first of two that are the same. */
-static CO void answer_late(struct gate_job *job, struct str to, const struct mail_out *out,
+static bool may_be_replied_to(const struct gate_sock *sock, const struct mail_out *out,
+                              uint64_t wait_ms)
+{
+    const struct gate *g = sock->gate;
+
+    if (g->stopping || (!out->existed && (!out->replies || wait_ms == 0)))
+        return false;
+    return sock->n_waits < GATE_WAITS && g->n_waits < GATE_WAITS_ALL;
+}
+
+static CO int answer_late(void *arg, struct err *e)
+{
+    struct asked *asked = arg;
+    struct gate_sock *sock = asked->sock;
+    struct gate *g = sock->gate;
+    AUTO(buf_done) struct buf text = { 0 };
+    struct str response = { 0 };
+    struct err why;
+
+    buf_init(&text, (size_t)g->s->settings->max_message);
+    if (mail_reply_wait(g->s->mail, str_of(asked->out.workflow),
+                        now_ms() + (asked->out.replies ? asked->wait_ms : 0), &text, &why) == 0)
+        response = text.n ? buf_str(&text) : STR("");
+    sock->n_waits--;
+    g->n_waits--;
+    answer_send(sock, asked->request, str_of(asked->id), str_of(asked->to), response, &asked->out);
+    gate_sock_unref(sock);
+    free(asked);
+    return 0;
+}
+
+/* False: nobody will wait for the reply. */
+static bool wait_for_reply(const struct gate_job *job, struct str to, const struct mail_out *out,
                            uint64_t wait_ms)
 {
     struct gate_sock *sock = job->sock;
-    struct asked asked = { .request = job->frame.request };
-    AUTO(buf_done) struct buf text = { 0 };
-    struct str response = { 0 };
+    struct asked *asked;
     struct err e;
 
-    copy_z(asked.id, sizeof(asked.id), job->frame.id);
-    copy_z(asked.to, sizeof(asked.to), to);
-    arena_done(&job->arena); /* the agent may take a minute */
-
-    buf_init(&text, (size_t)sock->gate->s->settings->max_message);
-    if (reply_of(sock, out, wait_ms, &text, &e) == 0)
-        response = text.n ? buf_str(&text) : STR("");
-    answer_send(sock, asked.request, str_of(asked.id), str_of(asked.to), response, out);
+    if (!may_be_replied_to(sock, out, wait_ms))
+        return false;
+    asked = xcalloc(1, sizeof(*asked));
+    asked->sock = sock;
+    asked->request = job->frame.request;
+    asked->wait_ms = wait_ms;
+    asked->out = *out;
+    copy_z(asked->id, sizeof(asked->id), job->frame.id);
+    copy_z(asked->to, sizeof(asked->to), to);
+    if (fiber_group_spawn(sock->gate->fibers, "gateway reply", answer_late, asked, &e) < 0) {
+        free(asked);
+        return false;
+    }
+    sock->refs++;
+    sock->n_waits++;
+    sock->gate->n_waits++;
+    return true;
 }
 
-static CO void send_message(struct gate_job *job)
+static void send_failed(struct gate_job *job, const struct err *e)
 {
-    struct gate_sock *sock = job->sock;
-    struct gate *g = sock->gate;
+    stored(job);
+    gate_answer_error(job->sock, &job->frame, e);
+    job_end(job);
+}
+
+static void send_stored(void *arg, int r, const struct mail_out *out, const struct err *e)
+{
+    struct gate_job *job = arg;
+    struct gate *g = job->sock->gate;
     uint64_t wait_ms = gate_reply_ms(g, json_object_get(job->frame.params, "timeout"));
-    struct mail_out out;
+
+    if (r < 0) {
+        send_failed(job, e);
+    } else {
+        stored(job);
+        if (!wait_for_reply(job, job->to, out, wait_ms))
+            answer_send(job->sock, job->frame.request, job->frame.id, job->to, (struct str){ 0 },
+                        out);
+        job_end(job);
+    }
+    gate_jobs_go(g);
+}
+
+static void send_message(struct gate_job *job)
+{
     struct mail_in in = { 0 };
     struct err e;
     int r;
 
     r = job->frame.request ? read_send(job, &in, &e)
                            : gate_message_read(job->frame.params, true, &job->arena, &in, &e);
+    job->to = in.to;
     if (r == 0)
-        r = mail_send(g->s->mail, &in, &out, &e);
-    stored(job);
+        r = mail_post(job->sock->gate->s->mail, &in, &job->arena, send_stored, job, &e);
     if (r < 0)
-        gate_answer_error(sock, &job->frame, &e);
-    else if (out.existed || out.replies)
-        answer_late(job, in.to, &out, wait_ms);
-    else
-        answer_send(sock, job->frame.request, job->frame.id, in.to, (struct str){ 0 }, &out);
+        send_failed(job, &e);
 }
 
 /* --- agent.ack and agent.reply --- */
@@ -358,9 +409,11 @@ static int read_ack_params(const struct gate_frame *f, struct str *ret_session,
     return r < 0 ? r : text_param(f->params, "response", ret_response, e);
 }
 
-static CO void acknowledge(struct gate_job *job)
+static CO int acknowledge(void *arg, struct err *ignored)
 {
+    struct gate_job *job = arg;
     struct gate_sock *sock = job->sock;
+    struct gate *g = sock->gate;
     struct str *ids = NULL, session = { 0 }, response = { 0 };
     bool reply = job->frame.method == METHOD_REPLY;
     struct acking what;
@@ -384,9 +437,12 @@ static CO void acknowledge(struct gate_job *job)
     else
         gate_answer(sock, job->frame.id, "{\"status\":\"%s\",\"acknowledged\":%zu}",
                     reply ? "replied" : "acknowledged", done);
+    job_end(job);
+    gate_jobs_go(g);
+    return 0;
 }
 
-/* --- the fibers --- */
+/* --- the queue --- */
 
 static struct gate_job *next_job(struct gate *g)
 {
@@ -397,53 +453,41 @@ static struct gate_job *next_job(struct gate *g)
     g->queue = job->next;
     if (!g->queue)
         g->queue_end = &g->queue;
-    g->n_queue--;
     return job;
-}
-
-static CO void work_on(struct gate *g, struct gate_job *job)
-{
-    g->n_at_work++;
-    if (job->frame.method == METHOD_SEND || job->frame.method == METHOD_DIRECT)
-        send_message(job);
-    else
-        acknowledge(job);
-    gate_sock_unref(job->sock);
-    gate_job_give(g, job);
-}
-
-static CO int worker(void *arg, struct err *e)
-{
-    struct gate *g = arg;
-    struct gate_job *job;
-
-    g->n_starting--;
-    while ((job = next_job(g)))
-        work_on(g, job);
-    g->n_workers--;
-    return 0;
 }
 
 void gate_jobs_drop(struct gate *g)
 {
     struct gate_job *job;
 
-    while ((job = next_job(g))) {
-        gate_sock_unref(job->sock);
-        gate_job_give(g, job);
-    }
+    while ((job = next_job(g)))
+        job_end(job);
 }
 
-void gate_jobs_hire(struct gate *g)
+/* The one at the head; false: there are too many fibers, and the next tick tries again. */
+static bool begin(struct gate *g)
 {
+    struct gate_job *job = g->queue;
+    bool send = job->frame.method == METHOD_SEND || job->frame.method == METHOD_DIRECT;
     struct err e;
 
-    if (g->n_queue <= g->n_starting || g->n_at_work + g->n_starting >= GATE_WORKERS)
+    if (!send && fiber_group_spawn(g->fibers, "gateway request", acknowledge, job, &e) < 0)
+        return false;
+    (void)next_job(g); /* it is this one */
+    g->n_at_work++;
+    if (send)
+        send_message(job);
+    return true;
+}
+
+void gate_jobs_go(struct gate *g)
+{
+    if (g->going) /* what ends at once comes here again */
         return;
-    if (fiber_group_spawn(g->fibers, "gateway request", worker, g, &e) < 0)
-        return; /* those that work will come to it, or the next tick will */
-    g->n_workers++;
-    g->n_starting++;
+    g->going = true;
+    while (g->queue && g->n_at_work < GATE_WORKERS && begin(g))
+        continue;
+    g->going = false;
 }
 
 void gate_job_start(struct gate_sock *sock, struct gate_job *job)
@@ -457,10 +501,9 @@ void gate_job_start(struct gate_sock *sock, struct gate_job *job)
     sock->bytes += job->bytes;
     *g->queue_end = job;
     g->queue_end = &job->next;
-    g->n_queue++;
     if (is_full(sock) && !sock->paused && sock->ws) {
         sock->paused = true;
         ws_pause_reading(sock->ws);
     }
-    gate_jobs_hire(g);
+    gate_jobs_go(g);
 }

@@ -31,10 +31,22 @@ int mail_new(struct swarm *s, struct mail **ret, struct err *e)
     m->pg = s->pg;
     m->seq = xcalloc(1, sizeof(*m->seq));
     fmt_z(m->self, sizeof(m->self), "%016llx", (unsigned long long)rand_u64());
-    m->accepts = (struct mail_lane){
-        .m = m, .max_flights = 1, .send = mail_accept_send, .told = mail_accept_told
+    /* One flight of acceptances at a time: their order is the one in which they arrived. */
+    m->accepts = (struct lane){
+        .name = "mail acceptances",
+        .loop = m->loop,
+        .arg = m,
+        .max_n = MAIL_BATCH,
+        .max_bytes = MAIL_BATCH_BYTES,
+        .max_flights = 1,
+        .send = mail_accept_send,
+        .told = mail_accept_told,
     };
-    m->ends = (struct mail_lane){ .m = m, .max_flights = 2, .send = mail_end_send };
+    m->ends = m->accepts;
+    m->ends.name = "mail endings";
+    m->ends.max_flights = 2;
+    m->ends.send = mail_end_send;
+    m->ends.told = NULL;
     m->chores = fiber_group_new(m->loop);
     r = mail_flow_register(m, e);
     if (r == 0)
@@ -177,6 +189,12 @@ static void random_key(char out[MAIL_ID])
     fmt_z(out, MAIL_ID, "msg:%s", uuid);
 }
 
+static void put(char out[MAIL_ID], struct str s)
+{
+    memcpy(out, s.p, s.n); /* its length was checked */
+    out[s.n] = '\0';
+}
+
 /* The row of a message that has been checked; ids are written into ret, which must stay. */
 static void fill(const struct mail *m, const struct mail_in *in, struct mail_out *ret,
                  struct mail_accept *a)
@@ -186,13 +204,13 @@ static void fill(const struct mail *m, const struct mail_in *in, struct mail_out
 
     *ret = (struct mail_out){ 0 };
     if (in->workflow.n)
-        fmt_z(ret->workflow, MAIL_ID, STR_FMT, STR_ARG(in->workflow));
+        put(ret->workflow, in->workflow);
     else if (in->id.n)
         key_of(in, ret->workflow);
     else
         random_key(ret->workflow);
     if (in->id.n)
-        fmt_z(ret->id, MAIL_ID, STR_FMT, STR_ARG(in->id));
+        put(ret->id, in->id);
     else
         fmt_z(ret->id, MAIL_ID, "msg_%lld%06u", (long long)now, (unsigned)(rand_u64() % 1000000));
     *a = (struct mail_accept){
@@ -213,6 +231,11 @@ static void fill(const struct mail *m, const struct mail_in *in, struct mail_out
 
 static int outcome(const struct mail_accept *a, struct mail_out *ret, struct err *e)
 {
+    if (a->refused < 0) {
+        if (e)
+            *e = a->why;
+        return a->refused;
+    }
     if (a->existed && a->conflict)
         return err_set(e, ERR_CONFLICT, "the key was used for another message");
     ret->existed = a->existed;
@@ -235,29 +258,84 @@ bool mail_full(const struct err *e)
     return e->code == ERR_LIMIT && n > k && strcmp(e->msg + n - k, FULL) == 0;
 }
 
+/* It was accepted: who will get it, as far as is known now. */
+static void look_for_takers(struct mail *m, struct str session, struct mail_out *out)
+{
+    struct mail_box *box = mail_box_get(m, session);
+
+    out->replies = box->n_replying > 0 || (box->n_subs == 0 && mail_drive_replies(m, box));
+    out->live = box->n_subs > 0 || mail_drive_of(m, box);
+}
+
+static int landed(struct mail *m, const struct mail_accept *a, uint64_t since_us,
+                  struct mail_out *ret, struct err *e)
+{
+    int r = outcome(a, ret, e);
+
+    ret->full = r < 0 && mail_full(e);
+    if (r < 0)
+        return r;
+    metric_observe(&swarm_m_accept_ms, 0, (int64_t)(now_us() - since_us));
+    look_for_takers(m, a->row.to, ret);
+    return 0;
+}
+
 CO int mail_send(struct mail *m, const struct mail_in *in, struct mail_out *ret, struct err *e)
 {
-    uint64_t since = now_us();
+    uint64_t since_us = now_us();
     struct mail_accept a;
+    struct err own;
+    int r;
+
+    e = e ? e : &own;
+    ret->full = false;
+    r = check(m, in, e);
+    if (r < 0)
+        return r;
+    fill(m, in, ret, &a);
+    r = lane_ride(&m->accepts, &a.ride, e);
+    return r < 0 ? r : landed(m, &a, since_us, ret, e);
+}
+
+/* --- the same for who does not wait --- */
+
+struct posted {                /* in the sender's arena */
+    struct mail_accept accept; /* first */
+    struct mail *m;
     struct mail_out out;
-    struct mail_box *box;
+    uint64_t since_us;
+    mail_posted *done;
+    void *arg;
+};
+
+static void post_told(struct mail_accept *a, int r, const struct err *why)
+{
+    struct posted *p = container_of(a, struct posted, accept);
+    struct err e;
+
+    if (r < 0)
+        e = *why;
+    else
+        r = landed(p->m, a, p->since_us, &p->out, &e);
+    p->done(p->arg, r, &p->out, &e);
+}
+
+int mail_post(struct mail *m, const struct mail_in *in, struct arena *a, mail_posted *done,
+              void *arg, struct err *e)
+{
+    struct posted *p;
     int r = check(m, in, e);
 
-    ret->full = false;
     if (r < 0)
         return r;
-    fill(m, in, &out, &a);
-    r = mail_lane_ride(&m->accepts, &a.ride, e);
-    ret->full = r < 0 && mail_full(e);
-    if (r == 0)
-        r = outcome(&a, &out, e);
-    if (r < 0)
-        return r;
-    metric_observe(&swarm_m_accept_ms, 0, (int64_t)(now_us() - since));
-    box = mail_box_get(m, in->to);
-    out.replies = box->n_replying > 0 || (box->n_subs == 0 && mail_drive_replies(m, box));
-    out.live = box->n_subs > 0 || mail_drive_of(m, box);
-    *ret = out;
+    p = arena_raw(a, sizeof(*p));
+    fill(m, in, &p->out, &p->accept);
+    p->accept.told = post_told;
+    p->m = m;
+    p->since_us = now_us();
+    p->done = done;
+    p->arg = arg;
+    lane_add(&m->accepts, &p->accept.ride);
     return 0;
 }
 

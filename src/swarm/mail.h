@@ -61,6 +61,16 @@ struct mail_out {
 CO int mail_send(struct mail *m, const struct mail_in *in, struct mail_out *ret, struct err *e)
     MUST_CHECK;
 
+/*
+ * The same without a wait: done() says later what mail_send() would have returned, in *out and *e
+ * what it would have left there. It must not wait. in's texts and the arena must stay until then;
+ * how many may be under way is for the caller to bound. Less than 0: refused at once, and done() is
+ * not called.
+ */
+typedef void mail_posted(void *arg, int r, const struct mail_out *out, const struct err *e);
+int mail_post(struct mail *m, const struct mail_in *in, struct arena *a, mail_posted *done,
+              void *arg, struct err *e) MUST_CHECK;
+
 bool mail_full(const struct err *e); /* is it the refusal of a full mailbox? 429, not 413 */
 
 /* The same as a part of a transaction (store thread); after the commit call mail_sent(). */

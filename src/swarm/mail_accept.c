@@ -44,7 +44,7 @@ static const struct sql sql_count = {
 };
 /* clang-format on */
 
-static struct mail_accept *of(struct mail_ride *ride)
+static struct mail_accept *of(struct lane_ride *ride)
 {
     return container_of(ride, struct mail_accept, ride);
 }
@@ -130,7 +130,7 @@ int mail_accept_count_tx(struct store_tx *tx, struct str session, int64_t max, i
 
 struct batch_call {
     struct mail *m;
-    struct mail_ride *first;
+    struct lane_ride *first;
 };
 
 static int batch_body(struct store_tx *tx, void *arg, struct err *e)
@@ -138,7 +138,7 @@ static int batch_body(struct store_tx *tx, void *arg, struct err *e)
     struct batch_call *call = arg;
     int r = 0;
 
-    for (struct mail_ride *ride = call->first; r == 0 && ride; ride = ride->next) {
+    for (struct lane_ride *ride = call->first; r == 0 && ride; ride = ride->next) {
         if (!of(ride)->stays)
             r = mail_accept_tx(tx, call->m, of(ride), e);
     }
@@ -150,7 +150,7 @@ static int batch_body(struct store_tx *tx, void *arg, struct err *e)
 enum { TEXTS = 6, INTS = 2 };
 
 struct written_call {
-    struct mail_ride *first, *at;
+    struct lane_ride *first, *at;
     size_t n;
 };
 
@@ -175,11 +175,11 @@ static int take_written(struct store_row *row, void *arg, struct err *e)
     return err_set(e, ERR_INTERNAL, "a message was accepted that nobody sent");
 }
 
-static void fill_columns(struct mail_ride *first, size_t n, struct str *texts, int64_t *ints)
+static void fill_columns(struct lane_ride *first, size_t n, struct str *texts, int64_t *ints)
 {
     size_t i = 0;
 
-    for (struct mail_ride *ride = first; ride; ride = ride->next) {
+    for (struct lane_ride *ride = first; ride; ride = ride->next) {
         const struct mail_row *row = &of(ride)->row;
         const struct str of_row[TEXTS] = { row->workflow, row->id,      row->from,
                                            row->to,       row->content, row->metadata };
@@ -199,7 +199,7 @@ static int twins_body(struct store_tx *tx, void *arg, struct err *e)
     struct batch_call *call = arg;
     int r = 0;
 
-    for (struct mail_ride *ride = call->first; r == 0 && ride; ride = ride->next) {
+    for (struct lane_ride *ride = call->first; r == 0 && ride; ride = ride->next) {
         struct mail_accept *a = of(ride);
 
         if (a->wrote || a->stays)
@@ -211,7 +211,7 @@ static int twins_body(struct store_tx *tx, void *arg, struct err *e)
     return r;
 }
 
-static CO int send_pg(struct mail *m, struct mail_ride *first, size_t n_all, size_t n,
+static CO int send_pg(struct mail *m, struct lane_ride *first, size_t n_all, size_t n,
                       struct err *e)
 {
     struct batch_call call = { m, first };
@@ -234,7 +234,7 @@ static CO int send_pg(struct mail *m, struct mail_ride *first, size_t n_all, siz
     args[TEXTS + INTS] = SQL_STR(buf_str(&payload));
     r = store_once(m->store, &sql_insert_many, args, LEN(args), take_written, &written, e);
     arena_done(&a);
-    for (struct mail_ride *ride = first; ride; ride = ride->next)
+    for (struct lane_ride *ride = first; ride; ride = ride->next)
         all = all && (of(ride)->wrote || of(ride)->stays);
     if (r == 0 && !all)
         r = store_read(m->store, twins_body, &call, e);
@@ -243,8 +243,9 @@ static CO int send_pg(struct mail *m, struct mail_ride *first, size_t n_all, siz
 
 /* --- either --- */
 
-CO int mail_accept_send(struct mail *m, struct mail_ride *first, size_t n, struct err *e)
+CO int mail_accept_send(void *mail, struct lane_ride *first, size_t n, struct err *e)
 {
+    struct mail *m = mail;
     struct batch_call call = { m, first };
     int64_t now = swarm_now();
     size_t goes;
@@ -252,7 +253,7 @@ CO int mail_accept_send(struct mail *m, struct mail_ride *first, size_t n, struc
 
     if (r < 0 || goes == 0)
         return r;
-    for (struct mail_ride *ride = first; ride; ride = ride->next) {
+    for (struct lane_ride *ride = first; ride; ride = ride->next) {
         if (!of(ride)->stays)
             of(ride)->row.created_ms = now;
     }
@@ -304,14 +305,14 @@ static void tell(struct mail *m, struct mail_accept *a)
         mail_box_more(m, a->box, true); /* perhaps written the time before, and nobody was told */
 }
 
-void mail_accept_told(struct mail *m, struct mail_ride *first)
+void mail_accept_told(void *mail, struct lane_ride *ride, int r, const struct err *e)
 {
-    for (struct mail_ride *ride = first; ride; ride = ride->next) {
-        struct mail_accept *a = of(ride);
+    struct mail_accept *a = of(ride);
 
-        if (ride->outcome == 0)
-            tell(m, a);
-        if (a->box)
-            a->box->holds--;
-    }
+    if (r == 0 && a->refused == 0)
+        tell(mail, a);
+    if (a->box)
+        a->box->holds--;
+    if (a->told)
+        a->told(a, r, e);
 }

@@ -271,6 +271,7 @@ CO int mail_sweep_chore(void *arg, struct err *e)
         for (size_t i = 0; m->running && i < LEN(chores); i++)
             run_chore(m, &s, i);
         mail_box_forget_idle(m);
+        lane_poke(&m->accepts); /* there may have been too many fibers */
         r = fiber_park(deadline_in(SWEEP_MS), e);
     }
     m->sweeper = NULL;

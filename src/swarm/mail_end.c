@@ -43,7 +43,7 @@ static const struct sql sql_by_id = {
 };
 /* clang-format on */
 
-static struct mail_ending *of(struct mail_ride *ride)
+static struct mail_ending *of(struct lane_ride *ride)
 {
     return container_of(ride, struct mail_ending, ride);
 }
@@ -51,7 +51,7 @@ static struct mail_ending *of(struct mail_ride *ride)
 /* --- a batch --- */
 
 struct batch_call {
-    struct mail_ride *first;
+    struct lane_ride *first;
     int64_t now;
 };
 
@@ -60,7 +60,7 @@ static int batch_body(struct store_tx *tx, void *arg, struct err *e)
     struct batch_call *call = arg;
     int r = 0;
 
-    for (struct mail_ride *ride = call->first; r == 0 && ride; ride = ride->next) {
+    for (struct lane_ride *ride = call->first; r == 0 && ride; ride = ride->next) {
         struct mail_ending *end = of(ride);
         const struct sql_arg args[] = {
             SQL_INT(end->position),
@@ -86,7 +86,7 @@ static int by_position(const void *a, const void *b)
 
 /* Rows are locked in the order of their positions, so that two batches do not wait for each other
  * in a circle; a position is named once. */
-static size_t fill_columns(struct mail_ride *first, size_t n, struct arena *a, int64_t **ret_ints,
+static size_t fill_columns(struct lane_ride *first, size_t n, struct arena *a, int64_t **ret_ints,
                            struct str **ret_texts)
 {
     struct mail_ending **ends = arena_raw(a, n * sizeof(struct mail_ending *));
@@ -94,7 +94,7 @@ static size_t fill_columns(struct mail_ride *first, size_t n, struct arena *a, i
 
     *ret_ints = arena_raw(a, n * sizeof(**ret_ints));
     *ret_texts = arena_raw(a, n * sizeof(**ret_texts));
-    for (struct mail_ride *ride = first; ride; ride = ride->next)
+    for (struct lane_ride *ride = first; ride; ride = ride->next)
         ends[i++] = of(ride);
     qsort(ends, n, sizeof(struct mail_ending *), by_position);
     for (i = 0; i < n; i++) {
@@ -110,7 +110,7 @@ static int take_changed(struct store_row *row, void *arg, struct err *e)
 {
     struct batch_call *call = arg;
 
-    for (struct mail_ride *ride = call->first; ride; ride = ride->next) {
+    for (struct lane_ride *ride = call->first; ride; ride = ride->next) {
         if (of(ride)->position != row_int(row, 0) || of(ride)->changed)
             continue;
         of(ride)->changed = true;
@@ -119,7 +119,7 @@ static int take_changed(struct store_row *row, void *arg, struct err *e)
     return 0;
 }
 
-static CO int send_pg(struct mail *m, struct mail_ride *first, size_t n, struct err *e)
+static CO int send_pg(struct mail *m, struct lane_ride *first, size_t n, struct err *e)
 {
     struct batch_call call = { .first = first };
     struct arena a = { 0 };
@@ -137,8 +137,9 @@ static CO int send_pg(struct mail *m, struct mail_ride *first, size_t n, struct 
     return r;
 }
 
-CO int mail_end_send(struct mail *m, struct mail_ride *first, size_t n, struct err *e)
+CO int mail_end_send(void *mail, struct lane_ride *first, size_t n, struct err *e)
 {
+    struct mail *m = mail;
     struct batch_call call = { first, swarm_now() };
     int r = m->pg ? send_pg(m, first, n, e) : store_do(m->store, batch_body, &call, e);
 
@@ -163,7 +164,7 @@ CO int mail_end(struct mail *m, struct str session, struct str workflow, int64_t
         .position = position,
         .response = response,
     };
-    int r = mail_lane_ride(&m->ends, &end.ride, e);
+    int r = lane_ride(&m->ends, &end.ride, e);
 
     if (r < 0)
         return err_wrap(e, "acknowledge");
@@ -260,7 +261,7 @@ static CO int end_by_id(struct mail *m, struct str session, struct str id, struc
 struct many {
     struct found *found;
     struct mail_ending *ends;
-    struct mail_ride **rides;
+    struct lane_ride **rides;
     size_t n, n_ends;
     bool elsewhere; /* some are not under way here */
 };
@@ -285,27 +286,26 @@ static CO int end_many(struct mail *m, struct many *many, size_t *ret_acked, str
     for (size_t i = 0; r == 0 && i < many->n; i++) {
         if (!many->found[i].any)
             continue;
-        many->ends[i] =
-            (struct mail_ending){ .ride.bytes = 64, .position = many->found[i].position };
+        many->ends[i] = (struct mail_ending){
+            .ride = { .bytes = 64, .r = -ERR_UNAVAILABLE }, /* until it is told */
+            .position = many->found[i].position,
+        };
         many->rides[many->n_ends++] = &many->ends[i].ride;
     }
     if (r == 0 && many->n_ends)
-        r = mail_lane_ride_all(&m->ends, many->rides, many->n_ends, e);
-    for (size_t i = 0; r == 0 && i < many->n; i++) {
+        r = lane_ride_all(&m->ends, many->rides, many->n_ends, e);
+    for (size_t i = 0; many->n_ends && i < many->n; i++) {
         const struct found *f = &many->found[i];
 
-        if (!f->any)
+        if (!f->any || many->ends[i].ride.r < 0)
             continue;
-        if (many->ends[i].ride.outcome < 0) {
-            *e = many->ends[i].ride.err;
-            return err_wrap(e, "acknowledge");
-        }
         told(m, &many->ends[i], str_of(f->to), str_of(f->workflow));
         acked++;
     }
-    if (r == 0)
-        *ret_acked = acked;
-    return r;
+    if (r < 0)
+        return err_wrap(e, "acknowledge");
+    *ret_acked = acked;
+    return 0;
 }
 
 CO int mail_ack_many(struct mail *m, struct str session, const struct str *ids, size_t n,
@@ -318,7 +318,7 @@ CO int mail_ack_many(struct mail *m, struct str session, const struct str *ids, 
         return err_set(e, ERR_LIMIT, "at most %d messages are acknowledged at once", MAIL_MANY);
     many.found = xcalloc(n + 1, sizeof(*many.found));
     many.ends = xcalloc(n + 1, sizeof(*many.ends));
-    many.rides = xcalloc(n + 1, sizeof(struct mail_ride *));
+    many.rides = xcalloc(n + 1, sizeof(struct lane_ride *));
     for (size_t i = 0; i < n; i++) {
         struct found *f = &many.found[i];
 

@@ -26,12 +26,12 @@ static const struct sql sql_compare = {
 };
 /* clang-format on */
 
-void mail_hear_payload(const struct mail *m, struct mail_ride *first, struct buf *out)
+void mail_hear_payload(const struct mail *m, struct lane_ride *first, struct buf *out)
 {
     struct str last = { 0 };
     int r = buf_add_z(out, m->self, NULL);
 
-    for (struct mail_ride *ride = first; r == 0 && ride; ride = ride->next) {
+    for (struct lane_ride *ride = first; r == 0 && ride; ride = ride->next) {
         struct str to = container_of(ride, struct mail_accept, ride)->row.to;
 
         if (str_eq(to, last))

@@ -4,8 +4,7 @@
  *
  *   mail.c         life, sending, subscribing
  *   mail_room.c    whether there is room in a mailbox
- *   mail_lane.c    what waits while a batch is on its way is the next batch
- *   mail_accept.c  the batch of acceptances         mail_end.c   of acknowledgements and replies
+ *   mail_accept.c  a batch of acceptances           mail_end.c    of acknowledgements and replies
  *   mail_box.c     sessions and letters in memory   mail_pump.c  from the table to subscribers
  *   mail_clock.c   redelivery by time, chores       mail_dead.c   what could not be delivered
  *   mail_age.c     what is too old: expired, forgotten
@@ -23,6 +22,7 @@
 
 #include <stdatomic.h>
 
+#include "base/lane.h"
 #include "base/strmap.h"
 #include "swarm/mail.h"
 
@@ -106,31 +106,7 @@ struct mail_box {
     char session[]; /* key */
 };
 
-/* --- lanes --- */
-
-struct mail_ride { /* on the stack of the fiber that waits; first member of what rides */
-    struct mail_ride *next;
-    struct fiber *fiber;
-    size_t bytes;
-    bool done;
-    int outcome;
-    struct err err;
-};
-struct mail_lane {
-    struct mail *m;
-    struct mail_ride *first, **last;
-    unsigned flights, max_flights;
-    bool called;
-    /* Write them and set outcomes; less than 0: none is known to be written. */
-    CO int (*send)(struct mail *m, struct mail_ride *first, size_t n, struct err *e);
-    void (*told)(struct mail *m,
-                 struct mail_ride *first); /* before they are answered; NULL: nothing */
-};
-/* Join and wait for the answer, blind to cancel. */
-/* Several of one kind, in their order; each has its own outcome. */
-CO int mail_lane_ride_all(struct mail_lane *lane, struct mail_ride *const *rides, size_t n,
-                          struct err *e) MUST_CHECK;
-CO int mail_lane_ride(struct mail_lane *lane, struct mail_ride *ride, struct err *e) MUST_CHECK;
+/* --- what is written in batches --- */
 
 struct mail_row { /* texts lent, or in a page's arena */
     int64_t position;
@@ -138,16 +114,20 @@ struct mail_row { /* texts lent, or in a page's arena */
     int64_t created_ms, expires_ms, attempts;
 };
 struct mail_accept {
-    struct mail_ride ride;
+    struct lane_ride ride; /* first */
     struct mail_row row;
     bool keyed; /* a sender that tries again says the same key */
     bool wrote, existed, conflict, pending;
     bool stays;           /* no room: it is not written */
+    int refused;          /* then, unless it had been accepted before: less than 0, with */
+    struct err why;       /* ... the reason */
     struct mail_box *box; /* held */
     char id[MAIL_ID];     /* of the one that existed */
+    /* Of a message that was posted: r as it is after a wait in the lane. */
+    void (*told)(struct mail_accept *a, int r, const struct err *e);
 };
-CO int mail_accept_send(struct mail *m, struct mail_ride *first, size_t n, struct err *e);
-void mail_accept_told(struct mail *m, struct mail_ride *first);
+CO int mail_accept_send(void *mail, struct lane_ride *first, size_t n, struct err *e);
+void mail_accept_told(void *mail, struct lane_ride *ride, int r, const struct err *e);
 /* One in a transaction. */
 int mail_accept_tx(struct store_tx *tx, const struct mail *m, struct mail_accept *a, struct err *e)
     MUST_CHECK;
@@ -157,18 +137,18 @@ int mail_accept_twin_tx(struct store_tx *tx, struct mail_accept *a, struct err *
 int mail_accept_count_tx(struct store_tx *tx, struct str session, int64_t max, int64_t *ret,
                          struct err *e) MUST_CHECK;
 
-/* mail_room.c: sets `stays` and outcomes where there is no room, and how many are left. */
-CO int mail_room(struct mail *m, struct mail_ride *first, size_t *ret_goes, struct err *e)
+/* mail_room.c: sets `stays` and `refused` where there is no room, and how many are left. */
+CO int mail_room(struct mail *m, struct lane_ride *first, size_t *ret_goes, struct err *e)
     MUST_CHECK;
 int mail_refuse_full(struct str session, struct err *e);
 
 struct mail_ending {
-    struct mail_ride ride;
+    struct lane_ride ride;
     int64_t position;
     struct str response; /* {0}: a mere acknowledgement */
     bool changed;
 };
-CO int mail_end_send(struct mail *m, struct mail_ride *first, size_t n, struct err *e);
+CO int mail_end_send(void *mail, struct lane_ride *first, size_t n, struct err *e);
 /* Acknowledge what is known; then the box is told. */
 CO int mail_end(struct mail *m, struct str session, struct str workflow, int64_t position,
                 struct str response, struct err *e) MUST_CHECK;
@@ -192,7 +172,7 @@ struct mail {
     char self[17];        /* tells our own news from those of others */
     _Atomic int64_t *seq; /* SQLite: the last position that was given */
     struct strmap boxes, letters, waiters;
-    struct mail_lane accepts, ends;
+    struct lane accepts, ends;
     struct mail_box *pump_first, **pump_last, *choked;
     unsigned pumps, n_subs, n_letters, n_timed;
     struct mail_letter *slots[MAIL_SLOTS];
@@ -274,7 +254,7 @@ CO int mail_drive_scan(struct mail *m, struct err *e) MUST_CHECK;
 int mail_hear_register(struct mail *m, struct err *e) MUST_CHECK;
 CO int mail_hear_poll(struct mail *m, struct err *e) MUST_CHECK;
 /* The payload that names the sessions of a batch to others. */
-void mail_hear_payload(const struct mail *m, struct mail_ride *first, struct buf *out);
+void mail_hear_payload(const struct mail *m, struct lane_ride *first, struct buf *out);
 
 /* mail_wait.c */
 void mail_wait_replied(struct mail *m, struct str workflow, struct str response);

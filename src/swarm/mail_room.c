@@ -22,7 +22,7 @@ static const struct sql sql_counts = {
 };
 /* clang-format on */
 
-static struct mail_accept *of(struct mail_ride *ride)
+static struct mail_accept *of(struct lane_ride *ride)
 {
     return container_of(ride, struct mail_accept, ride);
 }
@@ -67,13 +67,13 @@ static int counts_body(struct store_tx *tx, void *arg, struct err *e)
     return r;
 }
 
-static CO int count(struct mail *m, struct mail_ride *first, struct err *e)
+static CO int count(struct mail *m, struct lane_ride *first, struct err *e)
 {
     struct counts *c = NULL;
     uint64_t now = now_ms();
     int r;
 
-    for (struct mail_ride *ride = first; ride; ride = ride->next) {
+    for (struct lane_ride *ride = first; ride; ride = ride->next) {
         struct mail_box *box = of(ride)->box;
 
         box->sending = 0;
@@ -106,37 +106,37 @@ static int twins_body(struct store_tx *tx, void *arg, struct err *e)
 {
     int r = 0;
 
-    for (struct mail_ride *ride = arg; r >= 0 && ride; ride = ride->next) {
+    for (struct lane_ride *ride = arg; r >= 0 && ride; ride = ride->next) {
         if (of(ride)->stays && of(ride)->keyed)
             r = mail_accept_twin_tx(tx, of(ride), e);
     }
     return r;
 }
 
-static CO int refuse(struct mail *m, struct mail_ride *first, struct err *e)
+static CO int refuse(struct mail *m, struct lane_ride *first, struct err *e)
 {
     bool keyed = false;
     int r = 0;
 
-    for (struct mail_ride *ride = first; ride; ride = ride->next)
+    for (struct lane_ride *ride = first; ride; ride = ride->next)
         keyed = keyed || (of(ride)->stays && of(ride)->keyed);
     if (keyed)
         r = store_read(m->store, twins_body, first, e);
-    for (struct mail_ride *ride = first; r >= 0 && ride; ride = ride->next) {
+    for (struct lane_ride *ride = first; r >= 0 && ride; ride = ride->next) {
         if (of(ride)->stays && !of(ride)->existed)
-            ride->outcome = mail_refuse_full(of(ride)->row.to, &ride->err);
+            of(ride)->refused = mail_refuse_full(of(ride)->row.to, &of(ride)->why);
     }
     return r < 0 ? r : 0;
 }
 
-CO int mail_room(struct mail *m, struct mail_ride *first, size_t *ret_goes, struct err *e)
+CO int mail_room(struct mail *m, struct lane_ride *first, size_t *ret_goes, struct err *e)
 {
     size_t goes = 0, stays = 0;
     int r;
 
-    for (struct mail_ride *ride = first; ride; ride = ride->next) {
+    for (struct lane_ride *ride = first; ride; ride = ride->next) {
         of(ride)->wrote = of(ride)->existed = of(ride)->stays = false;
-        ride->outcome = 0;
+        of(ride)->refused = 0;
         if (of(ride)->box)
             continue;
         of(ride)->box = mail_box_get(m, of(ride)->row.to);
@@ -145,7 +145,7 @@ CO int mail_room(struct mail *m, struct mail_ride *first, size_t *ret_goes, stru
     r = count(m, first, e);
     if (r < 0)
         return r;
-    for (struct mail_ride *ride = first; ride; ride = ride->next) {
+    for (struct lane_ride *ride = first; ride; ride = ride->next) {
         struct mail_box *box = of(ride)->box;
 
         of(ride)->stays = box->pending + box->sending >= m->set->mailbox_max;

@@ -65,6 +65,57 @@ POST_TEST(one_key_is_one_message)
     return 0;
 }
 
+struct told { /* what mail_post() says */
+    int n, last;
+    char workflows[8][MAIL_ID];
+};
+
+static void note_told(void *arg, int r, const struct mail_out *out, const struct err *e)
+{
+    struct told *told = arg;
+
+    told->last = r < 0 ? -(int)e->code : out->existed;
+    fmt_z(told->workflows[told->n++], MAIL_ID, "%s", r < 0 ? "" : out->workflow);
+}
+
+POST_TEST(what_is_posted_is_stored_in_order_before_its_sender_is_told)
+{
+    AUTO(taker_done) struct taker t = { 0 };
+    struct mail_in in = { .from = STR("me"), .to = STR("s") };
+    const char *const texts[] = { "1", "2", "3" };
+    struct told told = { 0 };
+    struct arena a = { 0 };
+    struct mail_sub *sub;
+    int r = 0;
+
+    MUST(listen_to(p, "s", false, &t, &sub, e) == 0);
+    MUST(mail_post(p->m, &in, &a, note_told, &told, e) == -ERR_INVALID && told.n == 0);
+    in.id = STR("first");
+    for (size_t i = 0; r == 0 && i < LEN(texts); i++) {
+        in.content = str_of(texts[i]);
+        r = mail_post(p->m, &in, &a, note_told, &told, e);
+        in.id = (struct str){ 0 };
+    }
+    MUST(r == 0 && told.n == 0 && t.n == 0);
+    BECOMES(told.n == 3);
+    MUST(told.last == 0 && got_all(&t, "1,2,3"));
+    MUST(strcmp(t.got[0].workflow, told.workflows[0]) == 0);
+    MUST(strcmp(t.got[2].workflow, told.workflows[2]) == 0);
+    MUST(row_is(&p->f, "SELECT CAST(count(*) AS TEXT) FROM agent_messages", NULL, "3"));
+    in.id = STR("first");
+    in.content = STR("1");
+    MUST(mail_post(p->m, &in, &a, note_told, &told, e) == 0);
+    BECOMES(told.n == 4);
+    MUST(told.last == 1); /* existed */
+    in.content = STR("other");
+    MUST(mail_post(p->m, &in, &a, note_told, &told, e) == 0);
+    BECOMES(told.n == 5);
+    MUST(told.last == -ERR_CONFLICT && t.n == 3);
+    arena_done(&a);
+    mail_unsubscribe(sub);
+    return 0;
+}
+
 static const struct sql sql_how[] = {
     { "how it inserts",
       "EXPLAIN INSERT INTO agent_messages (position, workflow_uuid, message_id, sender, session,"
