@@ -242,7 +242,7 @@ static int read_file(const char *path, struct buf *b, struct err *e)
     char *p;
     int r;
 
-    if (fd < 0 && errno == ENOENT)
+    if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
         return 1;
     if (fd < 0)
         return err_sys(e, "open '%s'", path);

@@ -316,7 +316,7 @@ static int serve(struct daemon *d, struct err *e)
     if (r == 0)
         r = http_server_listen(d->server, fd, d->tls, e);
     if (r < 0)
-        return err_wrap(e, "listen");
+        return err_wrap(e, "gateway");
     fmt_z(d->gateway, sizeof(d->gateway), strchr(d->settings->host, ':') ? "[%s]:%u" : "%s:%u",
           d->settings->host, port);
     r = workflows_serve(&d->workflows, d->loop, &d->auth, &d->settings->durable,

@@ -3,6 +3,7 @@
  * daemon/main.c — chelad: reads its arguments, its settings, takes its state directory, and runs.
  * What must be said before the log is set up goes to stderr as plain text.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -142,6 +143,18 @@ static int run(const struct args *args, struct settings *settings, struct conf *
     return r;
 }
 
+/* What can be done about it, where that is not plain from the words; or "". */
+static const char *advice(const struct err *e)
+{
+    if (strstr(e->msg, strerror(EADDRINUSE)))
+        return "Another program, perhaps another chelad, has this port. --gateway.port, "
+               "--hub.http_port and\n--hub.ws_port choose others; 0 is any free one.\n";
+    if (strstr(e->msg, strerror(EACCES)) && strstr(e->msg, "bind"))
+        return "Ports below 1024 are for root; --gateway.port, --hub.http_port and --hub.ws_port "
+               "choose others.\n";
+    return "";
+}
+
 int main(int argc, char **argv)
 {
     static const struct rlimit no_core = { 0, 0 };
@@ -167,7 +180,7 @@ int main(int argc, char **argv)
             conf_free(conf);
             return 0;
         }
-        if (strcmp(argv[i], "--help") == 0) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             usage(conf, stdout);
             conf_free(conf);
             return 0;
@@ -182,6 +195,6 @@ int main(int argc, char **argv)
     r = run(&args, &settings, conf, &e);
     conf_free(conf);
     if (r < 0)
-        fprintf(stderr, "chelad: %s\n", e.msg);
+        fprintf(stderr, "chelad: %s\n%s", e.msg, advice(&e));
     return r < 0 ? 1 : 0;
 }

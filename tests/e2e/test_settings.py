@@ -271,3 +271,29 @@ def test_the_variables_of_libpq_name_the_database_when_nothing_else_does(tmp_pat
     named = {**pg, "DATABASE_URL": f"sqlite:{tmp_path}/no/such/dir/x.db"}
     done = chelad.run("chelad", "--state", tmp_path / "named", env=named)
     assert done.returncode == 1 and "x.db" in done.stderr, done.stderr
+
+
+def test_a_start_that_fails_says_what_and_where_and_what_to_do(daemon, tmp_path):
+    """One line with the place; where a port is taken, one more with the settings."""
+    taken = daemon.ready["listeners"]["gateway"].rsplit(":", 1)[1]
+    hub = daemon.ready["listeners"]["hub"].rsplit(":", 1)[1]
+    free = ("--gateway.port=0", "--hub.http_port=0", "--hub.ws_port=0")
+    file = tmp_path / "file"
+    file.write_text("")
+    for flags, words in (
+            ((f"--gateway.port={taken}",), ("gateway: listen on", taken, "--gateway.port")),
+            ((f"--hub.http_port={hub}",), ("hub: listen on", hub, "--hub.http_port")),
+            (("--tls.cert=/nonexistent/c", "--tls.key=/nonexistent/k"),
+             ("tls certificate '/nonexistent/c': No such file or directory",)),
+            (("--state", file), ("state directory: ", str(file))),
+            (("--store.url=mysql://db/x",), ("sqlite:PATH or postgres://",)),
+            (("--store.url=postgres://nobody@127.0.0.1:1/x",), ("127.0.0.1", "refused"))):
+        done = chelad.run("chelad", "--state", tmp_path / "state", *free, *flags)
+        last = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+        assert done.returncode == 1 and last[0].startswith("chelad: "), done.stderr
+        assert [word for word in words if word not in "\n".join(last)] == [], last
+
+
+def test_help_is_asked_for_by_a_short_flag_too():
+    done = chelad.run("chelad", "-h")
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("usage: chelad")
