@@ -11,7 +11,8 @@
 
 static const struct cli_flag common[] = {
     { "state", "DIR", "state directory of the daemon to talk to" },
-    { "url", "URL", "talk to this address instead (machine, task, hub: to the hub's, port 9091)" },
+    { "url", "URL",
+      "talk to this address instead (machine, task, dead, hub: the hub's, port 9091)" },
     { "token", "TOKEN", "API key for --url (better: variable CHELA_TOKEN)" },
     { "json", NULL, "print JSON for programs" },
 };

@@ -39,7 +39,7 @@ const struct cli_cmd cmd_session_ls = {
     .name = "session ls",
     .words = "",
     CLI_FLAGS(ls_flags),
-    .doc = "List sessions, the one used last first.",
+    .doc = "List sessions, in the order of their ids.",
     .example = "session ls --limit=20",
     .run = ls,
 };
@@ -63,7 +63,7 @@ static CO int show(struct cli *cli, const struct args *args, struct err *e)
            time_text(cli, json_object_get(answer, "last_activity")));
     json_array_foreach(json_object_get(answer, "messages"), i, message)
     {
-        const char *agent = member_text(cli, message, "agent");
+        const char *agent = harmless(cli, stdout, member_text(cli, message, "agent"));
 
         printf("\n%s  %s%s%s%s\n%s\n", time_text(cli, json_object_get(message, "timestamp")),
                member_text(cli, message, "role"), *agent ? " " : "", agent,
@@ -103,25 +103,35 @@ const struct cli_cmd cmd_session_rm = {
     .run = rm,
 };
 
-/* Write beside the file and rename: a reader never sees half of it, and only the owner reads it. */
-static int write_file(const char *path, struct str text, struct err *e)
+static int write_all(int fd, struct str text)
 {
-    AUTO(free) char *part = xasprintf("%s.part", path);
-    AUTO(close_fd) int fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    size_t done = 0;
-
-    if (fd < 0)
-        return err_sys(e, "create '%s'", part);
-    while (done < text.n) {
-        ssize_t n = write(fd, text.p + done, text.n - done);
+    while (text.n) {
+        ssize_t n = write(fd, text.p, text.n);
 
         if (n < 0)
-            return err_sys(e, "write '%s'", part);
-        done += (size_t)n;
+            return -1;
+        text = (struct str){ text.p + n, text.n - (size_t)n };
     }
-    if (fchmod(fd, 0600) < 0 || fsync(fd) < 0 || rename(part, path) < 0)
-        return err_sys(e, "write '%s'", path);
-    return 0;
+    return fsync(fd);
+}
+
+/*
+ * Write beside the file and rename: a reader never sees half of it, and only the owner reads it. In
+ * a directory of all, like /tmp, nobody can have laid a link or a file of his where we write.
+ */
+static int write_file(const char *path, struct str text, struct err *e)
+{
+    AUTO(free) char *part = xasprintf("%s.XXXXXX", path);
+    AUTO(close_fd) int fd = mkostemp(part, O_CLOEXEC); /* mode 0600 */
+    int r;
+
+    if (fd < 0)
+        return err_sys(e, "create a file beside '%s'", path);
+    if (write_all(fd, text) == 0 && rename(part, path) == 0)
+        return 0;
+    r = err_sys(e, "write '%s'", path);
+    (void)unlink(part); /* what is wrong with it has been said */
+    return r;
 }
 
 static CO int export(struct cli *cli, const struct args *args, struct err *e)
