@@ -232,7 +232,7 @@ SUITES = [
     Suite("openclaw", 6, npm_suite("openclaw", {"CHELA_NPM": "dbos", "CHELA_OPENCLAW": "openclaw"}, ["-n", "2"],
                                    "OpenClaw's releases"),
           "OpenClaw gateways from npm, two releases, with channels and models that are scripted", lane="peers"),
-    Suite("dbos", 5, npm_suite("dbos", {"CHELA_NPM": "dbos"}, ["-n", "4"], "the clients of DBOS"),
+    Suite("dbos", 5, npm_suite("dbos", {"CHELA_NPM": "dbos"}, ["-n", "6"], "the clients of DBOS"),
           "npm clients of DBOS, five versions, against the engine on PostgreSQL", lane="peers"),
     Suite("machines", 4, count_machines, "chela-agent, sandboxes and virtual machines, for real", lane="peers"),
     Suite("crash-sqlite", 2, crash("sqlite", 40), "SIGKILL at every write and 40 times at random", lane="peers"),
