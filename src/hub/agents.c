@@ -13,7 +13,14 @@ int hub_agents_new(struct hub *h, struct hub_agents **ret, struct err *e)
 {
     struct hub_agents *a = xcalloc(1, sizeof(*a));
 
+    int r;
+
     a->h = h;
+    r = agents_wide_new(a, e);
+    if (r < 0) {
+        hub_agents_free(a);
+        return r;
+    }
     *ret = a;
     return 0;
 }
@@ -45,6 +52,8 @@ CO int hub_agents_start(struct hub_agents *a, struct err *e)
 {
     int r = hub_agents_load(a, e);
 
+    if (r == 0)
+        r = agents_wide_start(a, e);
     return r < 0 ? r : fiber_group_spawn(a->h->chores, "hub agents", keep, a, e);
 }
 
@@ -69,6 +78,7 @@ void hub_agents_free(struct hub_agents *a)
         return;
     for (size_t i = 0; i < a->n; i++)
         agent_free(a->list[i]);
+    agents_wide_free(a);
     strmap_done(&a->map);
     free(a->list);
     free(a->spare);

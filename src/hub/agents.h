@@ -79,6 +79,10 @@ CO int hub_agents_deregister(struct hub_agents *a, struct str id, struct err *e)
 CO int hub_agents_drain(struct hub_agents *a, struct str id, bool draining, struct err *e)
     MUST_CHECK;
 
+/* Another daemon on the database may have changed it: take over what its row says. Costs nothing on
+ * SQLite, and only so many a second are looked up. */
+CO void hub_agents_ask(struct hub_agents *a, struct str id);
+
 /* Does the token open this agent? Constant time; false for expired ones. */
 bool hub_agent_token_ok(const struct hub_agent *agent, struct str token, int64_t now);
 

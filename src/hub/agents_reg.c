@@ -9,7 +9,7 @@
 #include "hub/link.h"
 #include "hub/task.h"
 
-static struct fiber_lane *lane_of(struct hub_agents *a, struct str id)
+struct fiber_lane *agents_lane(struct hub_agents *a, struct str id)
 {
     unsigned char hash[SECRET_KEY];
 
@@ -118,7 +118,7 @@ static CO int put(struct hub_agents *a, struct str id, char *metadata, bool mach
 static CO int put_in_lane(struct hub_agents *a, struct str id, char *metadata, bool machine,
                           char token[AGENT_TOKEN_TEXT], struct err *e)
 {
-    struct fiber_lane *lane = lane_of(a, id);
+    struct fiber_lane *lane = agents_lane(a, id);
     int r = fiber_lane_enter(lane, DEADLINE_NONE, e);
 
     if (r == 0) {
@@ -166,7 +166,7 @@ static CO int end(struct hub_agents *a, struct str id, struct err *e)
 
 CO int hub_agents_deregister(struct hub_agents *a, struct str id, struct err *e)
 {
-    struct fiber_lane *lane = lane_of(a, id);
+    struct fiber_lane *lane = agents_lane(a, id);
     int r = fiber_lane_enter(lane, DEADLINE_NONE, e);
 
     if (r < 0)

@@ -13,6 +13,12 @@ static const struct sql sql_load = {
     " FROM hub_agents ORDER BY position",
     NULL,
 };
+static const struct sql sql_one = {
+    "hub agent",
+    "SELECT id, metadata, position, registered_at, token_hash, token_expires, machine, draining, last_seen, last_health, health, stats"
+    " FROM hub_agents WHERE id = ?1",
+    NULL,
+};
 static const struct sql sql_put = {
     "hub agent put",
     "INSERT INTO hub_agents (id, metadata, position, registered_at, token_hash, token_expires, machine)"
@@ -67,6 +73,7 @@ struct loaded {
 struct load {
     struct arena arena;
     struct loaded *first, **end;
+    struct str id; /* only this one */
 };
 
 static void take_stats(struct str text, struct agent_stats *s, struct arena *a)
@@ -118,11 +125,47 @@ static int take_row(struct store_row *row, void *arg, struct err *e)
 static int load_body(struct store_tx *tx, void *arg, struct err *e)
 {
     struct load *load = arg;
+    const struct sql_arg one[] = { SQL_STR(load->id) };
 
     arena_done(&load->arena);
     load->first = NULL;
     load->end = &load->first;
-    return store_run(tx, &sql_load, NULL, 0, take_row, load, e);
+    return load->id.n ? store_run(tx, &sql_one, one, 1, take_row, load, e)
+                      : store_run(tx, &sql_load, NULL, 0, take_row, load, e);
+}
+
+void hub_agents_fill(struct hub_agent *agent, const struct hub_agent *row)
+{
+    struct hub_agent own = *agent;
+
+    *agent = *row;
+    agent->node = own.node;
+    agent->index = own.index;
+    agent->metadata = xstrdup(row->metadata);
+    agent->health = row->health ? xstrdup(row->health) : NULL;
+}
+
+CO int hub_agents_read(struct hub_agents *a, struct str id, struct arena *arena,
+                       const struct hub_agent **ret, struct err *e)
+{
+    struct load load = { .id = id };
+    int r = store_read(a->h->conf.store, load_body, &load, e);
+
+    *arena = load.arena;
+    *ret = r >= 0 && load.first ? &load.first->agent : NULL;
+    return r < 0 ? r : 0;
+}
+
+void agents_take_report(struct store_row *row, struct arena *a, struct hub_agent *ret)
+{
+    struct str id = row_str(row, 0);
+
+    memcpy(ret->id, id.p, id.n <= HUB_ID_MAX ? id.n : 0);
+    ret->last_seen = row_int(row, 1);
+    ret->last_health = row_int(row, 2);
+    if (!row_is_null(row, 3))
+        ret->health = arena_strndup(a, row_str(row, 3).p, row_str(row, 3).n);
+    take_stats(row_str(row, 4), &ret->stats, a);
 }
 
 CO int hub_agents_load(struct hub_agents *a, struct err *e)
@@ -130,14 +173,10 @@ CO int hub_agents_load(struct hub_agents *a, struct err *e)
     struct load load = { .first = NULL };
     int r = store_read(a->h->conf.store, load_body, &load, e);
 
-    for (struct loaded *l = load.first; r >= 0 && l; l = l->next) {
-        struct hub_agent *agent = hub_agents_add(a, str_of(l->agent.id)), own = *agent;
+    for (const struct loaded *l = load.first; r >= 0 && l; l = l->next) {
+        struct hub_agent *agent = hub_agents_add(a, str_of(l->agent.id));
 
-        *agent = l->agent;
-        agent->node = own.node;
-        agent->index = own.index;
-        agent->metadata = xstrdup(l->agent.metadata);
-        agent->health = l->agent.health ? xstrdup(l->agent.health) : NULL;
+        hub_agents_fill(agent, &l->agent);
     }
     arena_done(&load.arena);
     return r < 0 ? err_wrap(e, "agents") : 0;
@@ -145,9 +184,14 @@ CO int hub_agents_load(struct hub_agents *a, struct err *e)
 
 /* --- changes --- */
 
-static int put_body(struct store_tx *tx, void *arg, struct err *e)
+struct change {
+    struct hub_agents *a;
+    struct agent_row row; /* of an end only the id */
+    bool draining;
+};
+
+static int put_row(struct store_tx *tx, const struct agent_row *row, struct err *e)
 {
-    const struct agent_row *row = arg;
     const struct sql_arg all[] = {
         SQL_STR(row->id),       SQL_Z(row->metadata),
         SQL_INT(row->position), SQL_INT(row->registered_at),
@@ -166,47 +210,54 @@ static int put_body(struct store_tx *tx, void *arg, struct err *e)
     return r;
 }
 
+static int put_body(struct store_tx *tx, void *arg, struct err *e)
+{
+    struct change *c = arg;
+    int r = put_row(tx, &c->row, e);
+
+    return r < 0 ? r : agents_tell(tx, c->a, c->row.id, e);
+}
+
 CO int hub_agents_put(struct hub_agents *a, const struct agent_row *row, struct err *e)
 {
-    struct agent_row copy = *row;
-    int r = store_do(a->h->conf.store, put_body, &copy, e);
+    struct change c = { .a = a, .row = *row };
+    int r = store_do(a->h->conf.store, put_body, &c, e);
 
     return r < 0 ? r : 0;
 }
 
 static int delete_body(struct store_tx *tx, void *arg, struct err *e)
 {
-    const struct str *id = arg;
-    const struct sql_arg args[] = { SQL_STR(*id) };
+    const struct change *c = arg;
+    const struct sql_arg args[] = { SQL_STR(c->row.id) };
     int r = store_run(tx, &sql_delete, args, 1, NULL, NULL, e);
 
-    return r < 0 ? r : store_run(tx, &sql_delete_messages, args, 1, NULL, NULL, e);
+    if (r >= 0)
+        r = store_run(tx, &sql_delete_messages, args, 1, NULL, NULL, e);
+    return r < 0 ? r : agents_tell(tx, c->a, c->row.id, e);
 }
 
 CO int hub_agents_delete(struct hub_agents *a, struct str id, struct err *e)
 {
-    int r = store_do(a->h->conf.store, delete_body, &id, e);
+    struct change c = { .a = a, .row.id = id };
+    int r = store_do(a->h->conf.store, delete_body, &c, e);
 
     return r < 0 ? r : 0;
 }
 
-struct drain {
-    struct str id;
-    bool draining;
-};
-
 static int drain_body(struct store_tx *tx, void *arg, struct err *e)
 {
-    const struct drain *d = arg;
-    const struct sql_arg args[] = { SQL_STR(d->id), SQL_INT(d->draining) };
+    const struct change *c = arg;
+    const struct sql_arg args[] = { SQL_STR(c->row.id), SQL_INT(c->draining) };
+    int r = store_run(tx, &sql_drain, args, LEN(args), NULL, NULL, e);
 
-    return store_run(tx, &sql_drain, args, LEN(args), NULL, NULL, e);
+    return r < 0 ? r : agents_tell(tx, c->a, c->row.id, e);
 }
 
 CO int hub_agents_set_draining(struct hub_agents *a, struct str id, bool draining, struct err *e)
 {
-    struct drain d = { id, draining };
-    int r = store_do(a->h->conf.store, drain_body, &d, e);
+    struct change c = { .a = a, .row.id = id, .draining = draining };
+    int r = store_do(a->h->conf.store, drain_body, &c, e);
 
     return r < 0 ? r : 0;
 }

@@ -153,13 +153,17 @@ static int get_agents(struct http_req *req, struct err *e)
     return r < 0 ? r : hub_reply(req, 200, &b, e);
 }
 
-static int get_status(struct http_req *req, struct err *e)
+static CO int get_status(struct http_req *req, struct err *e)
 {
     AUTO(buf_done) struct buf b = { 0 };
     struct hub *h = req->room;
     const struct hub_agent *agent = hub_agents_find(h->agents, req->args[0]);
     int r;
 
+    if (!agent) {
+        hub_agents_ask(h->agents, req->args[0]); /* another daemon may know it */
+        agent = hub_agents_find(h->agents, req->args[0]);
+    }
     if (!agent)
         return err_set(e, ERR_NOT_FOUND, "Agent not found");
     buf_init(&b, SIZE_MAX / 2);

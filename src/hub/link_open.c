@@ -258,6 +258,10 @@ static CO int open_agent(struct http_req *req, struct hub *h, struct str id, str
     struct link *link;
     int r;
 
+    if (!agent || !hub_agent_token_ok(agent, token, hub_now())) {
+        hub_agents_ask(h->agents, id); /* it may have registered at another daemon just now */
+        agent = hub_agents_find(h->agents, id);
+    }
     if (!agent || !hub_agent_token_ok(agent, token, hub_now()))
         return refuse_stranger(req, h, id);
     r = accept_link(req, h, false, &link, e);

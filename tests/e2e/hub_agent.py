@@ -68,6 +68,7 @@ class HubAgent:
     def __init__(self, hub, agent, token, answer=None):
         self.agent = agent
         self.answer = answer
+        self.code = None  # of the hub's close frame
         self.frames = queue.Queue()
         sock = socket.create_connection(hub.agents_address, PATIENCE)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -90,6 +91,7 @@ class HubAgent:
                 if opcode == PING:
                     self._send((PONG, payload))
                 elif opcode == CLOSE:
+                    self.code = int.from_bytes(payload[:2], "big")
                     self._send((CLOSE, payload))
                     self.sock.close()
                     break
@@ -154,6 +156,12 @@ class HubAgent:
             assert message["type"] != kind, message
             if message["type"] == "resync":
                 return
+
+    def closed(self):
+        """Wait until the hub has closed it; the code."""
+        while self.frames.get(timeout=PATIENCE) is not None:
+            pass
+        return self.code
 
     def cut(self):
         """Gone without a word."""

@@ -509,7 +509,7 @@ def test_everything_is_there_after_a_kill(start):
 
 
 def test_after_a_kill_an_original_agent_is_sent_nothing_that_it_may_have(start):
-    daemon = start("--hub.lease=500ms")
+    daemon = start("--hub.lease=60s")
     hub = Hub(daemon)
     token = hub.register("twice")
     waited = hub.post("twice")
@@ -526,6 +526,10 @@ def test_after_a_kill_an_original_agent_is_sent_nothing_that_it_may_have(start):
     assert hub.ended(waited)["status"] == "completed"
     assert hub.task(sent)["status"] == "sent"
     agent.cut()
+    daemon.stop()
+    daemon.flags = (*daemon.flags, "--hub.lease=500ms")
+    daemon.start()
+    hub = Hub(daemon)
     assert hub.ended(sent)["status"] == "lost"
 
 
@@ -838,6 +842,48 @@ def test_an_agent_moves_to_the_other_daemon_with_its_tasks(pair):
     agent.result(task, result="moved")
     for hub in (here, there):
         assert hub.ended(task)["response"]["result"] == "moved"
+
+
+def test_an_agent_that_registers_at_one_daemon_is_known_to_the_other(pair):
+    here, there, _ = pair
+    token = here.register("new", type="fresh")
+    agent = HubAgent(there, "new", token)  # at once
+    agent.welcomed()
+    assert there.agent("new")["metadata"]["type"] == "fresh"
+    task = here.post("new")
+    assert agent.next_task()["taskId"] == task
+    agent.result(task)
+    assert here.ended(task)["status"] == "completed"
+    other = there.register("newer")
+    task = here.post("newer")  # at once
+    assert [one["taskId"] for one in HubAgent(here, "newer", other).welcomed()] == [task]
+    assert here.http.get("/agents/nobody/status").status_code == 404
+
+
+def test_a_token_that_one_daemon_voids_opens_nothing_at_the_other(pair):
+    here, there, _ = pair
+    agent = HubAgent(here, "moved", here.register("moved"))
+    agent.welcomed()
+    token = there.register("moved", type="again")
+    assert agent.closed() == 4001
+    agent = HubAgent(here, "moved", token)
+    agent.welcomed()
+    assert here.agent("moved")["metadata"]["type"] == "again"
+    assert there.http.delete("/agents/moved").status_code == 200
+    assert agent.closed() == 4003
+    eventually(lambda: here.http.get("/agents/moved/status").status_code == 404, 30, 0.1)
+
+
+def test_a_drain_at_one_daemon_counts_at_the_other(pair):
+    here, there, token = pair
+    agent = HubAgent(here, "shared", token)
+    agent.welcomed()
+    assert there.http.post("/agents/shared/drain", json={"draining": True}).status_code == 200
+    eventually(lambda: here.agent("shared")["draining"], 30, 0.1)
+    task = here.post("shared")
+    agent.nothing_more("task")
+    assert there.http.post("/agents/shared/drain", json={"draining": False}).status_code == 200
+    assert agent.next_task()["taskId"] == task
 
 
 def test_tasks_of_a_dead_daemon_are_watched_over_by_the_other(pair):
