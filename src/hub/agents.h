@@ -83,6 +83,9 @@ CO int hub_agents_drain(struct hub_agents *a, struct str id, bool draining, stru
  * SQLite, and only so many a second are looked up. */
 CO void hub_agents_ask(struct hub_agents *a, struct str id);
 
+/* Has it a token that counts? That of a machine lives as long as the machine. */
+bool hub_agent_token_lives(const struct hub_agent *agent, int64_t now);
+
 /* Does the token open this agent? Constant time; false for expired ones. */
 bool hub_agent_token_ok(const struct hub_agent *agent, struct str token, int64_t now);
 

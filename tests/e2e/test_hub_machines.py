@@ -394,6 +394,18 @@ def test_what_belongs_to_no_machine_is_ended_and_moved_aside(fleet, start):
     other.close()
 
 
+def test_the_token_of_a_machine_lives_as_long_as_the_machine(fleet):
+    f = fleet("--hub.token_ttl=1s", "--hub.tick=100ms")
+    box = f.create()
+    other = f.agent()
+    assert other.closed()[0] == 4003  # that of the machine is older
+    assert f.run(box, "echo here") == "here"
+    assert f.done(box, "stop")["state"] == "stopped"
+    assert f.done(box, "start")["online"]
+    assert f.run(box, "echo again") == "again"
+    f.destroy(box)
+
+
 def test_what_was_moved_aside_goes_in_time(start):
     daemon = start()
     daemon.stop()
