@@ -3,6 +3,7 @@
  * cli/main.c — chela: find the command's row, run it in a fiber, end with its status. Called as
  * vm-agent it is another command line over the same: vm_agent.c.
  */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -120,8 +121,8 @@ static int status_of(const struct cli *cli, const struct err *e)
         return CLI_INTERRUPTED;
     if (cli->no_daemon)
         return CLI_NO_DAEMON;
-    if (e->code == ERR_NOT_FOUND)
-        return CLI_NOT_FOUND;
+    if (e->code == ERR_NOT_FOUND && !strstr(e->msg, strerror(ENOENT)))
+        return CLI_NOT_FOUND; /* a file of this host that is not there is a plain failure */
     if (cli->refused)
         return CLI_FAILED;
     return e->code == ERR_INVALID ? CLI_USAGE : CLI_FAILED; /* what we refuse ourselves */

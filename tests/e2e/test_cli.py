@@ -1,6 +1,8 @@
 """The chela command: every command for people and with --json, and its exit statuses."""
 
+import contextlib
 import json
+import os
 import shlex
 import subprocess
 
@@ -121,6 +123,45 @@ def test_an_id_with_odd_characters_is_encoded(daemon, chela, make_agent):
         assert chela("session", "rm", "--", session).returncode == DONE
 
 
+def on_a_terminal(*arguments, home):
+    """What a command writes to a terminal."""
+    ours, its = os.openpty()
+    with subprocess.Popen([chelad.BIN / "chela", *map(str, arguments)], stdout=its, stdin=subprocess.DEVNULL,
+                          env=chelad.environment(home)) as process:
+        os.close(its)
+        shown = b""
+        with contextlib.suppress(OSError):  # the terminal's other end is closed
+            while piece := os.read(ours, 65536):
+                shown += piece
+        os.close(ours)
+    assert process.returncode == DONE
+    return shown
+
+
+def test_json_does_not_steer_a_terminal(own, make_agent):
+    """JSON may hold DEL and the C1 controls as they are; what reads it gets the same texts."""
+    name = "a\x9b2J\x7f\xa0z"
+    own.register(make_agent(), name)
+    shown = on_a_terminal("--state", own.state, "--json", "agent", "ls", home=own.state)
+    assert json.loads(shown)["agents"][0]["name"] == name
+    assert b"\xc2\x9b" not in shown and b"\x7f" not in shown and "\xa0z".encode() in shown
+
+
+def test_an_export_is_not_written_through_what_others_laid_there(own, tmp_path):
+    path, victim = tmp_path / "out.json", tmp_path / "victim"
+    victim.write_text("untouched")
+    for name in ("out.json.part", "out.json.tmp", "out.json"):
+        (tmp_path / name).symlink_to(victim)
+    done = chelad.run("chela", "--state", own.state, "session", "export", path)
+    assert done.returncode == DONE, done.stderr
+    assert victim.read_text() == "untouched"
+    assert json.loads(path.read_text())["total_sessions"] == 0
+    assert not path.is_symlink() and path.stat().st_mode & 0o777 == 0o600
+    (tmp_path / "taken").mkdir()
+    assert chelad.run("chela", "--state", own.state, "session", "export", tmp_path / "taken").returncode == FAILED
+    assert not list(tmp_path.glob("taken.*")), "a half of it was left"
+
+
 def test_sessions_are_exported_imported_and_cleaned_up(start, make_agent, tmp_path):
     daemon, other = start(), start()
     name = daemon.register(make_agent(), "a")
@@ -232,6 +273,8 @@ def test_what_does_not_exist_is_status_3(chela):
         done = chela(*arguments)
         assert done.returncode == NOT_FOUND, arguments
         assert arguments[-1] in done.stderr
+    assert chela("profile", "show", "none").returncode == NOT_FOUND
+    assert chela("session", "import", "/nonexistent").returncode == FAILED, "a file is no such name"
 
 
 @pytest.mark.parametrize("arguments,status", [
