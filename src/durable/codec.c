@@ -8,7 +8,8 @@
  *                  took it so.
  *
  * A value passes through as text: it is checked by a scan and cut out, never built, unless the
- * writer marked parts of it "undefined", which JSON has no word for.
+ * writer marked parts of it "undefined", which JSON has no word for. Strings of JavaScript may hold
+ * U+0000 and halves of surrogate pairs: with us each is U+FFFD.
  */
 #include "base/json.h"
 #include "durable/durable_int.h"
@@ -314,8 +315,8 @@ static int read_superjson_args(struct str text, struct arena *a, json_t **ret_ar
     return 0;
 }
 
-int wire_read_args(enum wire_format format, struct str text, struct arena *a, json_t **ret_args,
-                   json_t **ret_named, struct err *e)
+static int read_args(enum wire_format format, struct str text, struct arena *a, json_t **ret_args,
+                     json_t **ret_named, struct err *e)
 {
     switch (format) {
     case WIRE_PORTABLE:
@@ -326,6 +327,15 @@ int wire_read_args(enum wire_format format, struct str text, struct arena *a, js
         break;
     }
     return unknown(e);
+}
+
+int wire_read_args(enum wire_format format, struct str text, struct arena *a, json_t **ret_args,
+                   json_t **ret_named, struct err *e)
+{
+    int r = read_args(format, text, a, ret_args, ret_named, e);
+    struct str mended = r == -ERR_INVALID ? json_mend(text, a) : (struct str){ 0 };
+
+    return mended.p ? read_args(format, mended, a, ret_args, ret_named, e) : r;
 }
 
 static int add_checked(struct buf *out, struct str json, char bracket, const char *otherwise,
@@ -382,20 +392,36 @@ static int read_superjson(struct str text, struct buf *out, struct err *e)
     return r;
 }
 
+/* The text that passes the check: itself, or mended in the arena. */
+static int checked(struct str *text, struct arena *a, struct err *e)
+{
+    int r = wire_check(*text, e);
+    struct str mended = r < 0 ? json_mend(*text, a) : (struct str){ 0 };
+
+    if (!mended.p)
+        return r;
+    *text = mended;
+    return wire_check(mended, e);
+}
+
 int wire_read_value(enum wire_format format, struct str text, struct buf *out, struct err *e)
 {
+    struct arena a = { 0 };
     int r;
 
     if (format == WIRE_UNKNOWN)
         return unknown(e);
     if (!text.p) /* nothing was stored: nothing was returned */
         return buf_add_z(out, "null", e);
-    r = wire_check(text, e);
+    r = checked(&text, &a, e);
     if (r < 0)
-        return err_wrap(e, "stored value");
-    if (format == WIRE_PORTABLE)
-        return buf_add_str(out, trimmed(text), e);
-    return read_superjson(text, out, e);
+        r = err_wrap(e, "stored value");
+    else if (format == WIRE_PORTABLE)
+        r = buf_add_str(out, trimmed(text), e);
+    else
+        r = read_superjson(text, out, e);
+    arena_done(&a);
+    return r;
 }
 
 int wire_write_value(enum wire_format format, struct str json, struct buf *out, struct err *e)
@@ -484,15 +510,15 @@ static int extra_of(const json_t *object, const char *key, struct arena *a, stru
 int wire_read_error(enum wire_format format, struct str text, struct arena *a,
                     struct wire_error *ret, struct err *e)
 {
-    struct superjson s = { .json = text };
     struct wire_error error = { 0 };
+    struct superjson s;
     json_t *value;
     int r;
 
     if (format == WIRE_UNKNOWN)
         return unknown(e);
-    r = wire_check(text, e);
-    if (r == 0 && format == WIRE_SUPERJSON && !open_superjson(text, &s))
+    r = checked(&text, a, e);
+    if (r < 0 || format != WIRE_SUPERJSON || !open_superjson(text, &s))
         s = (struct superjson){ .json = text };
     if (r == 0)
         r = build(&s, a, &value, e);

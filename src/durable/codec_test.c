@@ -277,6 +277,21 @@ TEST(an_error_gets_its_code_back_by_its_name)
     CHECK_INT(wire_error_to_err(&canceled, &e), -ERR_INTERNAL);
 }
 
+TEST(strings_that_only_javascript_has_are_mended)
+{
+    CHECK_STR(read_args(WIRE_PORTABLE, "{\"positionalArgs\":[\"a\\u0000b\",\"\\ud83d\"]}"),
+              "[\"a\xef\xbf\xbd"
+              "b\",\"\xef\xbf\xbd\"] {}");
+    CHECK_STR(read_args(WIRE_SUPERJSON, "{\"json\":[\"\\udc00\\ud83d\\ude00\"]," MARK "}"),
+              "[\"\xef\xbf\xbd\xf0\x9f\x98\x80\"] {}");
+    CHECK_STR(read_value(WIRE_PORTABLE, " \"\\ud83dx\""), "\"\\ufffdx\"");
+    CHECK_STR(read_value(WIRE_SUPERJSON, "{\"json\":\"\\u0000\"," MARK "}"), "\"\\ufffd\"");
+    CHECK_STR(read_error(WIRE_PORTABLE, "{\"name\":\"E\",\"message\":\"\\ud800\"}"),
+              "E|\xef\xbf\xbd||");
+    CHECK_STR(read_value(WIRE_PORTABLE, "\"\\ud83d"), "!1"); /* and it must be JSON */
+    CHECK_STR(read_args(WIRE_PORTABLE, "{\"positionalArgs\":[\"\\u0000\"}"), "!1");
+}
+
 TEST(a_value_nested_deeper_than_the_bound_is_refused)
 {
     char deep[1200];

@@ -68,6 +68,11 @@ def test_v2_a_portable_call(client, id):
     assert json.loads(row["output"]) == json.loads(row["new_output"]) == {"positional": [when], "named": {"k": 1}}
 
 
+def test_v1_strings_that_only_javascript_has(client, id):
+    client.enqueue("echo", "nul \0, half a pair \ud83d, a pair \ud83d\ude00", id=id)
+    assert client.result(id) == "nul \ufffd, half a pair \ufffd, a pair \U0001f600"
+
+
 # --- V3: errors ---
 
 
