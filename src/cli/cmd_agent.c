@@ -188,7 +188,7 @@ static CO int health(struct cli *cli, const struct args *args, struct err *e)
     if (cli->json)
         return print_json(answer, e);
     json_object_foreach(answer, key, value)
-        printf("%-22s %s\n", key, member_text(cli, answer, key));
+        printf("%-22s %s\n", key, harmless(cli, stdout, member_text(cli, answer, key)));
     return 0;
 }
 

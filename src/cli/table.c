@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 
@@ -69,6 +70,31 @@ int table_print(struct table *t, struct err *e)
     return r == 0 ? 0 : err_set(e, ERR_INTERNAL, "the table could not be printed");
 }
 
+static bool steers(const unsigned char *c)
+{
+    if (*c == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0)
+        return true; /* C1, in UTF-8 */
+    return (*c < ' ' && *c != '\n' && *c != '\t') || *c == 0x7f;
+}
+
+/* JSON lets DEL and the C1 controls stand as they are, a terminal obeys them. */
+static void put_steering(struct str text)
+{
+    const unsigned char *p = (const unsigned char *)text.p, *end = p + text.n, *from = p;
+
+    while (p < end) {
+        if (!steers(p)) {
+            p++;
+            continue;
+        }
+        fwrite(from, 1, (size_t)(p - from), stdout);
+        p += *p == 0xc2;
+        printf("\\u%04x", *p);
+        from = ++p;
+    }
+    fwrite(from, 1, (size_t)(end - from), stdout);
+}
+
 int print_json(const json_t *j, struct err *e)
 {
     AUTO(buf_done) struct buf text;
@@ -78,7 +104,10 @@ int print_json(const json_t *j, struct err *e)
     r = json_write(j, &text, e);
     if (r < 0)
         return r;
-    fwrite(buf_str(&text).p, 1, buf_str(&text).n, stdout);
+    if (isatty(STDOUT_FILENO))
+        put_steering(buf_str(&text));
+    else
+        fwrite(buf_str(&text).p, 1, buf_str(&text).n, stdout);
     putchar('\n');
     return 0;
 }
@@ -96,13 +125,6 @@ const char *member_text(struct cli *cli, const json_t *object, const char *key)
     if (json_is_boolean(value))
         return json_is_true(value) ? "yes" : "no";
     return "-";
-}
-
-static bool steers(const unsigned char *c)
-{
-    if (*c == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0)
-        return true; /* C1, in UTF-8 */
-    return (*c < ' ' && *c != '\n' && *c != '\t') || *c == 0x7f;
 }
 
 const char *harmless(struct cli *cli, FILE *to, const char *text)
