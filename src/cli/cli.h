@@ -163,8 +163,8 @@ int print_json(const json_t *j, struct err *e) MUST_CHECK;
 
 /* A table over libsmartcols (included in table.c and nowhere else). */
 struct table;
-struct table *table_new(const char *const *columns,
-                        size_t n); /* names; one that starts with '>' is right-aligned */
+/* Names; one that starts with '>' is right-aligned, one with '~' is cut to a terminal's width. */
+struct table *table_new(const char *const *columns, size_t n);
 void table_cell(struct table *t, const char *fmt, ...)
     PRINTF(2, 3); /* left to right, rows start by themselves */
 int table_print(struct table *t, struct err *e) MUST_CHECK; /* and free it */

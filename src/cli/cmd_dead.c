@@ -21,7 +21,7 @@ static CO int ls(struct cli *cli, const struct args *args, struct err *e)
         { ">POSITION", "position" },
         { "TIME", "timestamp", .time = true },
         { "ERROR", "error" },
-        { "MESSAGE", "message", .json = true },
+        { "~MESSAGE", "message", .json = true },
     };
 
     return print_list(cli, "/admin/dlq", "deadLetterQueue", columns, LEN(columns), e);

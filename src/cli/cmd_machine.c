@@ -13,10 +13,10 @@
 static CO int ls(struct cli *cli, const struct args *args, struct err *e)
 {
     static const struct column columns[] = {
-        { "NAME", "name" },     { "DRIVER", "driver" }, { "STATE", "state" },
-        { "ONLINE", "online" }, { ">CPUS", "cpus" },    { ">MEMORY", "memory" },
-        { ">DISK", "disk" },    { "TYPE", "type" },     { "ADDRESS", "address" },
-        { "REASON", "reason" },
+        { "NAME", "name" },      { "DRIVER", "driver" }, { "STATE", "state" },
+        { "ONLINE", "online" },  { ">CPUS", "cpus" },    { ">MEMORY", "memory" },
+        { ">DISK", "disk" },     { "TYPE", "type" },     { "ADDRESS", "address" },
+        { "~REASON", "reason" },
     };
 
     return print_list(cli, "/machines", "machines", columns, LEN(columns), e);
@@ -34,7 +34,7 @@ const struct cli_cmd cmd_machine_ls = {
 static CO int drivers(struct cli *cli, const struct args *args, struct err *e)
 {
     static const struct column columns[] = {
-        { "NAME", "name" }, { "AVAILABLE", "available" }, { "REASON", "reason" }, { "WHAT", "doc" }
+        { "NAME", "name" }, { "AVAILABLE", "available" }, { "REASON", "reason" }, { "~WHAT", "doc" }
     };
 
     return print_list(cli, "/machines/drivers", "drivers", columns, LEN(columns), e);

@@ -33,7 +33,7 @@ static CO int ls(struct cli *cli, const struct args *args, struct err *e)
         { "STATUS", "status" },
         { ">ATTEMPTS", "attempts" },
         { "CREATED", "created_at", .time = true },
-        { "CONTENT", "content", .json = true },
+        { "~CONTENT", "content", .json = true },
     };
     const struct page page = { args_flag(&cmd_message_ls, args, "limit"), 50, "--before" };
     const char *path = "/api/v1/messages";

@@ -107,7 +107,7 @@ static CO int trackers(struct cli *cli, const struct args *args, struct err *e)
         { "STARTED", "started_at", .time = true },
         { "ENDED", "completed_at", .time = true },
         { "PR URL", "pr_url" },
-        { "ERROR", "error" },
+        { "~ERROR", "error" },
     };
     const struct page page = { args_flag(&cmd_swarm_trackers, args, "limit"), 100, "--only" };
     bool active = args_flag(&cmd_swarm_trackers, args, "active") != NULL;

@@ -286,7 +286,7 @@ static void row(struct cli *cli, struct table *t, const json_t *all, const char 
 
 static int print_routing(struct cli *cli, const json_t *all, struct err *e)
 {
-    static const char *const columns[] = { "PART", "CHECK", "OK", "WHY NOT" };
+    static const char *const columns[] = { "PART", "CHECK", "OK", "~WHY NOT" };
     struct table *t = table_new(columns, LEN(columns));
 
     row(cli, t, all, "gateway", "running", "start chelad");

@@ -220,7 +220,7 @@ static CO int dead(struct cli *cli, const struct args *args, struct err *e)
     static const struct column columns[] = {
         { "TIME", "timestamp", .time = true },
         { "ERROR", "error" },
-        { "MESSAGE", "message", .json = true },
+        { "~MESSAGE", "message", .json = true },
     };
 
     if (args->flags[0])

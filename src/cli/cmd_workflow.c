@@ -219,7 +219,7 @@ static CO int ls(struct cli *cli, const struct args *args, struct err *e)
         { "QUEUE", "queue" },
         { ">STARTS", "attempts" },
         { "CREATED", "created_at", .time = true },
-        { "NOTE", "parked", .text = note },
+        { "~NOTE", "parked", .text = note },
     };
     const struct page page = { args_flag(&cmd_workflow_ls, args, "limit"), 100, "--offset" };
     const char *path;
@@ -299,7 +299,7 @@ static CO int steps(struct cli *cli, const struct args *args, struct err *e)
         { "NAME", "name" },
         { "COMPLETED", "completed_at", .time = true },
         { "CHILD", "child" },
-        { "RESULT", "output", .text = step_result },
+        { "~RESULT", "output", .text = step_result },
     };
     const struct page page = { args_flag(&cmd_workflow_steps, args, "limit"), 1000, "--from-step" };
     const char *path = workflow_path(cli, args->words[0], "/steps");

@@ -112,7 +112,9 @@ static void add(struct cli *cli, struct table *table, json_t *list, const char *
 
 int profile_list(struct cli *cli, struct err *e)
 {
-    static const char *const titles[] = { "NAME", ">CPU", "MEMORY", "DISK", "FROM", "DESCRIPTION" };
+    static const char *const titles[] = {
+        "NAME", ">CPU", "MEMORY", "DISK", "FROM", "~DESCRIPTION"
+    };
     struct table *table = table_new(titles, LEN(titles));
     AUTO(json_decref) json_t *said = json_object();
     json_t *list = json_array();

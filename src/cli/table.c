@@ -28,11 +28,10 @@ struct table *table_new(const char *const *columns, size_t n)
     t->n_columns = n;
     for (size_t i = 0; i < n; i++) {
         bool right = columns[i][0] == '>';
-        int flags = right ? SCOLS_FL_RIGHT : 0;
+        bool gives_way = columns[i][0] == '~';
+        int flags = right ? SCOLS_FL_RIGHT : gives_way ? SCOLS_FL_TRUNC : 0;
 
-        if (!right && i + 1 == n)
-            flags = SCOLS_FL_TRUNC; /* on a terminal the last column gives way to its width */
-        if (!scols_table_new_column(t->scols, columns[i] + right, 0, flags))
+        if (!scols_table_new_column(t->scols, columns[i] + (right || gives_way), 0, flags))
             abort();
     }
     return t;

@@ -1,10 +1,13 @@
 """The chela command: every command for people and with --json, and its exit statuses."""
 
 import contextlib
+import fcntl
 import json
 import os
 import shlex
+import struct
 import subprocess
+import termios
 
 import agent as act
 import chelad
@@ -353,6 +356,21 @@ def test_lists_of_none_say_so_and_full_pages_too(own, make_agent):
     done = run("session", "ls", "--limit=2", "--after", listed[-1])
     assert done.stdout.count("\n") == 2 and done.stderr == ""
     assert "żółw" in run("agent", "ls").stdout
+
+
+def test_on_a_terminal_long_texts_give_way_and_ids_do_not(daemon):
+    one = unique("message")
+    chelad.run("chela", "--state", daemon.state, "message", "send", "agent:wide:main", "x" * 200, "--id", one)
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 110, 0, 0))
+    done = subprocess.run([chelad.BIN / "chela", "--state", daemon.state, "message", "ls", "--session=agent:wide:main"],
+                          stdout=slave, stdin=subprocess.DEVNULL, env=chelad.environment(daemon.state, {"TERM": "xterm"}),
+                          timeout=60, check=True)
+    os.close(slave)
+    title, row = os.read(master, 65536).decode().splitlines()
+    os.close(master)
+    assert done.returncode == DONE and len(title) <= 110 and len(row) <= 110
+    assert one in row and row.rstrip().endswith("xxx")
 
 
 def test_an_agent_that_does_not_come_to_life_is_status_1(chela):
