@@ -31,20 +31,21 @@ int mail_new(struct swarm *s, struct mail **ret, struct err *e)
     m->pg = s->pg;
     m->seq = xcalloc(1, sizeof(*m->seq));
     fmt_z(m->self, sizeof(m->self), "%016llx", (unsigned long long)rand_u64());
-    /* One flight of acceptances at a time: their order is the one in which they arrived. */
+    /* SQLite's one writer keeps the order of batches, and puts all that wait for it, of both lanes,
+     * into one commit. On PostgreSQL the order of acceptances needs one flight at a time. */
     m->accepts = (struct lane){
         .name = "mail acceptances",
         .loop = m->loop,
         .arg = m,
         .max_n = MAIL_BATCH,
         .max_bytes = MAIL_BATCH_BYTES,
-        .max_flights = 1,
+        .max_flights = m->pg ? 1 : MAIL_FLIGHTS,
         .send = mail_accept_send,
         .told = mail_accept_told,
     };
     m->ends = m->accepts;
     m->ends.name = "mail endings";
-    m->ends.max_flights = 2;
+    m->ends.max_flights = m->pg ? 2 : MAIL_FLIGHTS;
     m->ends.send = mail_end_send;
     m->ends.told = NULL;
     m->chores = fiber_group_new(m->loop);

@@ -249,8 +249,12 @@ CO int mail_accept_send(void *mail, struct lane_ride *first, size_t n, struct er
     struct batch_call call = { m, first };
     int64_t now = swarm_now();
     size_t goes;
-    int r = mail_room(m, first, &goes, e);
+    int r = fiber_lane_enter(&m->door, DEADLINE_NONE, e);
 
+    if (r < 0)
+        return r;
+    r = mail_room(m, first, &goes, e);
+    fiber_lane_leave(&m->door); /* who is next runs when we wait for the store */
     if (r < 0 || goes == 0)
         return r;
     for (struct lane_ride *ride = first; ride; ride = ride->next) {
@@ -309,6 +313,7 @@ void mail_accept_told(void *mail, struct lane_ride *ride, int r, const struct er
 {
     struct mail_accept *a = of(ride);
 
+    mail_room_leave(a);
     if (r == 0 && a->refused == 0)
         tell(mail, a);
     if (a->box)

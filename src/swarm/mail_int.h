@@ -27,6 +27,7 @@
 #include "swarm/mail.h"
 
 #define MAIL_BATCH       512       /* entries of a batch; below PLACES */
+#define MAIL_FLIGHTS     4         /* batches of each lane on their way on SQLite */
 #define MAIL_BATCH_BYTES (4 * MIB) /* of their texts */
 #define MAIL_PLACES      4096      /* positions of one batch on PostgreSQL */
 #define MAIL_PAGE        256       /* messages read at once for one session */
@@ -91,7 +92,7 @@ struct mail_box {
     bool rescan;          /* or what is below */
     bool choked;          /* no subscriber takes more just now */
     bool chokes;          /* it is in the list of those */
-    unsigned sending;     /* of the batch that is being looked at */
+    unsigned sending;     /* messages that are being written */
     unsigned holds;       /* by fibers that are in the middle of something */
     bool driving, drive_queued, drive_more, drive_waits; /* see mail_drive.c */
     bool counted, asked; /* `pending` was counted in the table; is being counted */
@@ -119,6 +120,7 @@ struct mail_accept {
     bool keyed; /* a sender that tries again says the same key */
     bool wrote, existed, conflict, pending;
     bool stays;           /* no room: it is not written */
+    bool goes;            /* it counts as `sending` */
     int refused;          /* then, unless it had been accepted before: less than 0, with */
     struct err why;       /* ... the reason */
     struct mail_box *box; /* held */
@@ -140,6 +142,7 @@ int mail_accept_count_tx(struct store_tx *tx, struct str session, int64_t max, i
 /* mail_room.c: sets `stays` and `refused` where there is no room, and how many are left. */
 CO int mail_room(struct mail *m, struct lane_ride *first, size_t *ret_goes, struct err *e)
     MUST_CHECK;
+void mail_room_leave(struct mail_accept *a);
 int mail_refuse_full(struct str session, struct err *e);
 
 struct mail_ending {
@@ -173,6 +176,7 @@ struct mail {
     _Atomic int64_t *seq; /* SQLite: the last position that was given */
     struct strmap boxes, letters, waiters;
     struct lane accepts, ends;
+    struct fiber_lane door; /* batches of acceptances go through it in their order */
     struct mail_box *pump_first, **pump_last, *choked;
     unsigned pumps, n_subs, n_letters, n_timed;
     struct mail_letter *slots[MAIL_SLOTS];

@@ -76,7 +76,6 @@ static CO int count(struct mail *m, struct lane_ride *first, struct err *e)
     for (struct lane_ride *ride = first; ride; ride = ride->next) {
         struct mail_box *box = of(ride)->box;
 
-        box->sending = 0;
         if (box->asked || !needs_count(m, box, now))
             continue;
         if (!c)
@@ -129,6 +128,13 @@ static CO int refuse(struct mail *m, struct lane_ride *first, struct err *e)
     return r < 0 ? r : 0;
 }
 
+void mail_room_leave(struct mail_accept *a)
+{
+    if (a->goes)
+        a->box->sending--;
+    a->goes = false;
+}
+
 CO int mail_room(struct mail *m, struct lane_ride *first, size_t *ret_goes, struct err *e)
 {
     size_t goes = 0, stays = 0;
@@ -137,6 +143,7 @@ CO int mail_room(struct mail *m, struct lane_ride *first, size_t *ret_goes, stru
     for (struct lane_ride *ride = first; ride; ride = ride->next) {
         of(ride)->wrote = of(ride)->existed = of(ride)->stays = false;
         of(ride)->refused = 0;
+        mail_room_leave(of(ride)); /* it may have been here before */
         if (of(ride)->box)
             continue;
         of(ride)->box = mail_box_get(m, of(ride)->row.to);
@@ -149,7 +156,8 @@ CO int mail_room(struct mail *m, struct lane_ride *first, size_t *ret_goes, stru
         struct mail_box *box = of(ride)->box;
 
         of(ride)->stays = box->pending + box->sending >= m->set->mailbox_max;
-        box->sending += !of(ride)->stays;
+        of(ride)->goes = !of(ride)->stays;
+        box->sending += of(ride)->goes;
         goes += !of(ride)->stays;
         stays += of(ride)->stays;
     }

@@ -66,7 +66,7 @@ POST_TEST(one_key_is_one_message)
 }
 
 struct told { /* what mail_post() says */
-    int n, last;
+    int n, last, refused;
     char workflows[8][MAIL_ID];
 };
 
@@ -74,6 +74,9 @@ static void note_told(void *arg, int r, const struct mail_out *out, const struct
 {
     struct told *told = arg;
 
+    if (told->n == LEN(told->workflows))
+        told->n = 0;
+    told->refused += r < 0;
     told->last = r < 0 ? -(int)e->code : out->existed;
     fmt_z(told->workflows[told->n++], MAIL_ID, "%s", r < 0 ? "" : out->workflow);
 }
@@ -113,6 +116,75 @@ POST_TEST(what_is_posted_is_stored_in_order_before_its_sender_is_told)
     MUST(told.last == -ERR_CONFLICT && t.n == 3);
     arena_done(&a);
     mail_unsubscribe(sub);
+    return 0;
+}
+
+POST_TEST(batches_that_are_on_their_way_take_room_in_a_mailbox)
+{
+    struct mail_in in = { .from = STR("me"), .to = STR("s"), .content = STR("text") };
+    struct told told = { 0 };
+    struct arena a = { 0 };
+
+    p->set.mailbox_max = 5;
+    for (int i = 0; i < 8; i++) {
+        MUST(mail_post(p->m, &in, &a, note_told, &told, e) == 0);
+        MUST(fiber_yield(e) == 0);
+    }
+    BECOMES(told.n == 8);
+    MUST(told.refused == 3 && told.last == -ERR_LIMIT);
+    MUST(row_is(&p->f, "SELECT CAST(count(*) AS TEXT) FROM agent_messages", NULL, "5"));
+    arena_done(&a);
+    return 0;
+}
+
+#define PAIRS 50
+
+/* Two to each mailbox, of which the first has to wait until its mailbox was counted. */
+static CO int post_pairs(struct post *p, struct arena *a, struct told *told, struct err *e)
+{
+    struct mail_in in = { .from = STR("me") };
+    int r = 0;
+
+    for (int i = 0; r == 0 && i < 2 * PAIRS; i++) {
+        in.to = str_of(arena_printf(a, "s%d", i / 2));
+        in.content = str_of(arena_printf(a, "%d", i));
+        r = mail_post(p->m, &in, a, note_told, told, e);
+        if (r == 0)
+            r = fiber_yield(e); /* so the second goes with another batch */
+    }
+    return r;
+}
+
+static size_t place_of(const struct taker *t, int content)
+{
+    for (size_t i = 0; i < t->n; i++) {
+        if (strtol(t->got[i].content, NULL, 10) == content)
+            return i;
+    }
+    return SIZE_MAX;
+}
+
+POST_TEST(no_batch_overtakes_the_one_before)
+{
+    AUTO(taker_done) struct taker t = { 0 };
+    struct mail_sub *subs[PAIRS];
+    struct told told = { 0 };
+    struct arena a = { 0 };
+
+    for (int i = 0; i < PAIRS; i++)
+        MUST(listen_to(p, arena_printf(&a, "s%d", i), false, &t, &subs[i], e) == 0);
+    MUST(post_pairs(p, &a, &told, e) == 0);
+    BECOMES(t.n == 2 * PAIRS);
+    for (int i = 0; i < 2 * PAIRS; i += 2)
+        MUST(place_of(&t, i) < place_of(&t, i + 1));
+    MUST(row_is(&p->f,
+                "SELECT CAST(count(*) AS TEXT) FROM agent_messages a, agent_messages b WHERE"
+                " a.session = b.session AND a.position < b.position"
+                " AND CAST(a.content AS INTEGER) > CAST(b.content AS INTEGER)",
+                NULL, "0"));
+    for (int i = 0; i < PAIRS; i++)
+        mail_unsubscribe(subs[i]);
+    arena_done(&a);
     return 0;
 }
 
