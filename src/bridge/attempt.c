@@ -57,11 +57,12 @@ static struct str without_address(const char *msg)
 
 static void fail_without_answer(struct flight *f, enum http_fail why, const struct err *e)
 {
+    uint64_t end = f->call.deadline_ms, time = end > f->began_ms ? end - f->began_ms : 0;
+
     switch (why) {
     case HTTP_FAIL_TIMEOUT:
         fail(f, ERROR_TIMEOUT,
-             str_of(arena_printf(&f->scratch, "Request timeout after %gs",
-                                 (double)(f->call.deadline_ms - f->began_ms) / 1000)));
+             str_of(arena_printf(&f->scratch, "Request timeout after %gs", (double)time / 1000)));
         break;
     case HTTP_FAIL_CONNECT:
         fail(f, ERROR_NETWORK, STR("All connection attempts failed"));

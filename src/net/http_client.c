@@ -32,6 +32,21 @@ static void apply_timer(struct http_client *c)
     }
 }
 
+/*
+ * libcurl tells us of each close of a connection that has come about, but not when it gives up one
+ * that has not. So only a socket that has carried an answer is worth watching on between requests.
+ */
+static void settle(struct http_exchange *x)
+{
+    struct http_client *c = x->client;
+    curl_socket_t fd = CURL_SOCKET_BAD;
+
+    if (!x->opened || curl_easy_getinfo(x->easy, CURLINFO_ACTIVESOCKET, &fd) != CURLE_OK)
+        return;
+    if (fd != CURL_SOCKET_BAD && (size_t)fd < c->n_watches && c->watches[fd])
+        c->watches[fd]->settled = true;
+}
+
 static void collect(struct http_client *c)
 {
     CURLMsg *msg;
@@ -44,6 +59,8 @@ static void collect(struct http_client *c)
         if (msg->msg != CURLMSG_DONE)
             continue;
         curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, (char **)&x);
+        if (code == CURLE_OK)
+            settle(x);
         http_exchange_remove(x);
         x->code = code;
         x->done = true;
@@ -135,6 +152,9 @@ static int want_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *
         return 0;
     }
     w->idle = what == CURL_POLL_REMOVE;
+    if (w->idle && !w->settled)
+        loop_io_free(
+            TAKE(w->io)); /* one that was given up while connecting may be closed already */
     if (w->idle)
         return 0;
     if (what & CURL_POLL_IN)
@@ -162,6 +182,7 @@ static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_so
     if (fd < 0)
         return CURL_SOCKET_BAD;
     x->opened++;
+    watch_free(x->client, fd); /* of one that was closed without a word */
     watch_get(x->client, fd)->ours = true;
     return fd;
 }

@@ -201,6 +201,8 @@ CO static int begin(struct http_exchange *x, const struct http_call *call, struc
     if (r < 0)
         return r;
     r = http_host_enter(x->client, host_key(x, call), call->deadline_ms, &x->host, e);
+    if (r == 0 && x->deadline_ms != DEADLINE_NONE && now_ms() >= x->deadline_ms)
+        r = -ERR_TIMEOUT; /* nothing is begun that could not end */
     if (r < 0)
         return end_wait(x, r, e);
     set_options(x, call);

@@ -22,8 +22,9 @@ struct http_watch {
     struct http_client *client;
     struct loop_io *io;
     int fd;
-    bool ours; /* made by our open_socket(), so close_socket() will tell when it ends */
-    bool idle; /* libcurl does not wait for it now */
+    bool ours;    /* made by our open_socket(), so close_socket() will tell when it ends */
+    bool settled; /* it has carried an answer, so its end will be told */
+    bool idle;    /* libcurl does not wait for it now */
 };
 
 #define HTTP_HOST_BUCKETS 256

@@ -92,6 +92,23 @@ def test_an_attempt_s_deadline_covers_what_is_before_the_request(daemon, phase):
     assert (result["error_type"], result["attempts"][0]["status"]) == ("timeout", None)
 
 
+def test_calls_that_end_while_they_connect_do_no_harm(start, make_agent):
+    """libcurl closes the socket of a connect that is given up without a word."""
+    daemon = start("--bridge.call_deadline=5ms")
+    for name, port in (("echo", make_agent(act.echo).port), ("silent", make_agent(act.hangs).port),
+                       ("refused", act.refused_port())):
+        daemon.register(port, name)
+
+    def call(number):
+        name = ("echo", "silent", "refused")[number % 3]
+        return daemon.call(name, **({"session_id": f"s{number % 5}"} if number % 2 else {}))
+    results = together(call, range(150), workers=8)
+    assert all(result["success"] or result["error_type"] in ("timeout", "network")
+               for result in results)
+    assert not any("e+" in (result["error"] or "") for result in results)
+    assert daemon.http.get("/health").status_code == 200
+
+
 def test_an_answer_just_under_the_limit_is_taken_and_one_over_it_is_not(start, make_agent):
     daemon = start("--bridge.response_max=1M")
     daemon.register(make_agent(act.huge(MIB - 1000)), "under", max_retries=1)
