@@ -209,6 +209,6 @@ const struct cli_cmd cmd_profile_rm = {
     .min = 1,
     .max = 1,
     .doc = "Delete a profile of your own.",
-    .example = "profile rm mine --force",
+    .example = "profile rm mine",
     .run = rm,
 };

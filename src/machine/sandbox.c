@@ -263,8 +263,8 @@ static CO int list(const struct machine_host *host, struct arena *a, const char 
 
 const struct machine_driver machine_sandbox = {
     .name = "sandbox",
-    .doc = "a sandbox on this host: bubblewrap, a user and a disk of its own, no network but the "
-           "hub and what is allowed; ready in a moment",
+    .doc = "A sandbox on this host: bubblewrap, a user and a disk of its own, no network but the "
+           "hub and what is allowed; ready in a moment.",
     .needs_stop = true,
     .probe = probe,
     .create = create,
