@@ -26,8 +26,9 @@ struct fiber_lane *agents_lane(struct hub_agents *a, struct str id);
 int agents_wide_new(struct hub_agents *a, struct err *e) MUST_CHECK;
 int agents_wide_start(struct hub_agents *a, struct err *e) MUST_CHECK;
 void agents_wide_free(struct hub_agents *a);
-/* In the transaction that changes its row. */
-int agents_tell(struct store_tx *tx, struct hub_agents *a, struct str id, struct err *e) MUST_CHECK;
+/* In the transaction that changes its row (what ""), or keeps a message for it ("+"). */
+int agents_tell(struct store_tx *tx, const struct hub_agents *a, const char *what, struct str id,
+                struct err *e) MUST_CHECK;
 
 /* agents.c: into and out of memory. */
 struct hub_agent *hub_agents_add(struct hub_agents *a, struct str id);

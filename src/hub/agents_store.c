@@ -215,7 +215,7 @@ static int put_body(struct store_tx *tx, void *arg, struct err *e)
     struct change *c = arg;
     int r = put_row(tx, &c->row, e);
 
-    return r < 0 ? r : agents_tell(tx, c->a, c->row.id, e);
+    return r < 0 ? r : agents_tell(tx, c->a, "", c->row.id, e);
 }
 
 CO int hub_agents_put(struct hub_agents *a, const struct agent_row *row, struct err *e)
@@ -234,7 +234,7 @@ static int delete_body(struct store_tx *tx, void *arg, struct err *e)
 
     if (r >= 0)
         r = store_run(tx, &sql_delete_messages, args, 1, NULL, NULL, e);
-    return r < 0 ? r : agents_tell(tx, c->a, c->row.id, e);
+    return r < 0 ? r : agents_tell(tx, c->a, "", c->row.id, e);
 }
 
 CO int hub_agents_delete(struct hub_agents *a, struct str id, struct err *e)
@@ -251,7 +251,7 @@ static int drain_body(struct store_tx *tx, void *arg, struct err *e)
     const struct sql_arg args[] = { SQL_STR(c->row.id), SQL_INT(c->draining) };
     int r = store_run(tx, &sql_drain, args, LEN(args), NULL, NULL, e);
 
-    return r < 0 ? r : agents_tell(tx, c->a, c->row.id, e);
+    return r < 0 ? r : agents_tell(tx, c->a, "", c->row.id, e);
 }
 
 CO int hub_agents_set_draining(struct hub_agents *a, struct str id, bool draining, struct err *e)

@@ -4,8 +4,9 @@
  * (a registration, a token, a drain, an end) the others take over from the row.
  *
  * A change says so in its own commit (NOTIFY); who hears it reads the row in the lane of changes of
- * that id. A look at all of them now and then finds what was not heard, and what agents that are
- * connected elsewhere have reported. Whether an agent is connected is each daemon's own matter.
+ * that id. What one keeps for an agent is sent by the one that the agent is connected to. A look at
+ * all of them now and then finds what was not heard, and what agents that are connected elsewhere
+ * have reported. Whether an agent is connected is each daemon's own matter.
  */
 #include <string.h>
 
@@ -41,7 +42,8 @@ struct agents_wide {
     unsigned asked;
 };
 
-int agents_tell(struct store_tx *tx, struct hub_agents *a, struct str id, struct err *e)
+int agents_tell(struct store_tx *tx, const struct hub_agents *a, const char *what, struct str id,
+                struct err *e)
 {
     char text[64 + HUB_ID_MAX + 80];
     struct sql_arg args[1];
@@ -49,7 +51,8 @@ int agents_tell(struct store_tx *tx, struct hub_agents *a, struct str id, struct
 
     if (!a->h->pg)
         return 0;
-    fmt_z(text, sizeof(text), "%.100s " STR_FMT, durable_executor(a->h->conf.engine), STR_ARG(id));
+    fmt_z(text, sizeof(text), "%.100s %s" STR_FMT, durable_executor(a->h->conf.engine), what,
+          STR_ARG(id));
     args[0] = (struct sql_arg)SQL_Z(text);
     r = store_run(tx, &sql_tell, args, LEN(args), NULL, NULL, e);
     return r < 0 ? r : 0;
@@ -65,8 +68,13 @@ static void heard(struct str payload, void *arg)
     if (!payload.p) {
         w->all = true;
     } else {
-        if (!str_split(&id, ' ', &who) || !id.n || id.n > HUB_ID_MAX ||
-            str_eq_z(who, durable_executor(a->h->conf.engine)))
+        if (!str_split(&id, ' ', &who) || str_eq_z(who, durable_executor(a->h->conf.engine)))
+            return;
+        if (id.n && id.p[0] == '+') { /* a message is kept for it */
+            link_more(a->h->links, (struct str){ id.p + 1, id.n - 1 });
+            return;
+        }
+        if (!id.n || id.n > HUB_ID_MAX)
             return;
         one = xcalloc(1, sizeof(*one));
         memcpy(one->id, id.p, id.n);
@@ -279,7 +287,7 @@ static CO int look(struct hub_agents *a, struct err *e)
         r = refresh(a, str_of(one->id), e);
     strmap_done(&l.known);
     arena_done(&l.arena);
-    return r;
+    return r == 0 ? link_recount(a->h->links, e) : r;
 }
 
 static CO int refresh_heard(struct hub_agents *a, struct err *e)

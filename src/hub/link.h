@@ -36,6 +36,12 @@ int link_send(struct links *l, struct str agent, struct str frame, struct err *e
 int link_say(struct links *l, struct str agent, const char *type, json_t *payload, struct err *e)
     MUST_CHECK; /* takes the reference */
 
+/* Another daemon has kept a message for an agent: send it, if the agent is here, else when it
+ * comes. Never waits. */
+void link_more(struct links *l, struct str agent);
+/* What waits, counted anew: other daemons have kept some, or sent some. */
+CO int link_recount(struct links *l, struct err *e) MUST_CHECK;
+
 /* Bytes that link_send() would take for it now; 0: it is not connected. */
 size_t link_room(struct links *l, struct str agent);
 

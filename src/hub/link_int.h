@@ -33,7 +33,7 @@ struct link {
     struct link *next, **at; /* of links.all */
     uint64_t serial;         /* tells it from an earlier socket of the agent */
     uint64_t health_ms;      /* now_ms() of the last report, or of the beginning */
-    bool observer, flushing;
+    bool observer, flushing, welcomed;
     struct fiber *flusher; /* waits for what was sent to be written */
 
     int64_t tokens; /* of the rate, in thousandths of a message */

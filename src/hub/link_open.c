@@ -60,8 +60,9 @@ static void ready(struct link *link)
 
     link->flushing = false;
     task_flush(h->tasks, id, INT64_MAX);
-    if (!link->agent)
-        return; /* it was closed over that */
+    if (!link->agent || link->welcomed)
+        return; /* it was closed over that; or there was only more for it */
+    link->welcomed = true;
     welcome(link);
     if (link->agent)
         fleet_agent_online(h, id);
@@ -153,10 +154,38 @@ static CO int flush(void *arg, struct err *e)
     return 0;
 }
 
+static void spawn_flush(struct link *link, const struct flush *key)
+{
+    struct flush *f = xmalloc(sizeof(*f));
+    struct err e;
+
+    *f = *key;
+    if (fiber_group_spawn(link->l->h->chores, "hub flush", flush, f, &e) == 0)
+        return;
+    log_warn("an agent is turned away", "error", LOG_ERR(&e));
+    free(f);
+    ws_close(link->ws, 1013, "try again later");
+}
+
+void link_more(struct links *l, struct str id)
+{
+    struct hub_agent *agent = hub_agents_find(l->h->agents, id);
+    struct flush key = { .l = l };
+
+    if (!agent)
+        return;
+    agent->waiting++; /* at least; a flush finds out */
+    if (!agent->link || !agent->link->ws || agent->link->flushing)
+        return;
+    agent->link->flushing = true;
+    key.serial = agent->link->serial;
+    memcpy(key.agent, agent->id, sizeof(key.agent));
+    spawn_flush(agent->link, &key);
+}
+
 static CO void begin(struct links *l, struct flush key)
 {
     struct link *link;
-    struct flush *f;
     struct err e;
 
     if (task_prepare(l->h->tasks, str_of(key.agent), &e) < 0)
@@ -169,13 +198,7 @@ static CO void begin(struct links *l, struct flush key)
         ready(link);
         return;
     }
-    f = xmalloc(sizeof(*f));
-    *f = key;
-    if (fiber_group_spawn(l->h->chores, "hub flush", flush, f, &e) < 0) {
-        log_warn("an agent is turned away", "error", LOG_ERR(&e));
-        free(f);
-        ws_close(link->ws, 1013, "try again later");
-    }
+    spawn_flush(link, &key);
 }
 
 /* --- who is it --- */

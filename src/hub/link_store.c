@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "hub/agents_int.h"
 #include "hub/link_int.h"
 
 enum { BATCH = 256, BATCH_BYTES = 8 * 1024 * 1024, RETRY_MS = 1000 };
@@ -158,6 +159,7 @@ void dead_later(struct hub *h, struct str message, const char *error)
 /* --- writing --- */
 
 struct batch {
+    struct hub *h;
     struct store_item *items[BATCH];
     bool inserted[BATCH];
     int64_t shifted[BATCH], freed[BATCH]; /* of the oldest: how many, their bytes */
@@ -233,14 +235,27 @@ static int trim(struct store_tx *tx, struct batch *b, struct err *e)
     return r;
 }
 
+/* The agent may be connected to another daemon. */
+static int tell_kept(struct store_tx *tx, const struct batch *b, size_t i, struct err *e)
+{
+    const char *agent = b->items[i]->agent;
+
+    if (i > 0 && b->inserted[i - 1] && strcmp(agent, b->items[i - 1]->agent) == 0)
+        return 0; /* told with the one before */
+    return agents_tell(tx, b->h->agents, "+", str_of(agent), e);
+}
+
 static int batch_body(struct store_tx *tx, void *arg, struct err *e)
 {
     struct batch *b = arg;
     int r = 0;
 
     b->dead = 0;
-    for (size_t i = 0; i < b->n && r >= 0; i++)
+    for (size_t i = 0; i < b->n && r >= 0; i++) {
         r = b->items[i]->kind == ITEM_DEAD ? put_dead(tx, b, i, e) : put_message(tx, b, i, e);
+        if (r >= 0 && b->items[i]->kind == ITEM_MESSAGE && b->inserted[i])
+            r = tell_kept(tx, b, i, e);
+    }
     if (r >= 0 && b->dead > 0)
         r = trim(tx, b, e);
     return r < 0 ? r : 0;
@@ -251,6 +266,7 @@ static void take_batch(struct links *l, struct batch *b)
     size_t bytes = 0;
 
     b->n = 0;
+    b->h = l->h;
     b->dead_max = l->h->settings->dead_max;
     while (l->first && b->n < BATCH && bytes < BATCH_BYTES) {
         struct store_item *item = l->first;
@@ -392,6 +408,7 @@ CO int dead_add(struct hub *h, struct str message, const char *error, struct err
     metric_add(&hub_m_dead, 0, 1);
     l->n_dead_items++;
     l->items_bytes += item->n;
+    b->h = h;
     b->items[b->n++] = item;
     b->dead_max = h->settings->dead_max;
     r = store_do(h->conf.store, batch_body, b, e);
@@ -424,9 +441,11 @@ CO int link_revive(struct links *l, struct str agent, int64_t dead, struct str t
     to->going++;
     to->going_bytes += (int64_t)text.n;
     l->items_bytes += item->n;
+    b->h = l->h;
     b->items[b->n++] = item;
     b->dead_max = s->dead_max;
     r = store_do(l->h->conf.store, batch_body, b, e);
+    l->n_batch++;
     if (r < 0) {
         b->inserted[0] = false;
         b->dead = 0;
@@ -442,6 +461,7 @@ struct counts {
     struct links *l;
     struct arena arena;
     struct count {
+        struct strmap_node node;
         struct str agent;
         int64_t n, bytes;
         struct count *next;
@@ -497,6 +517,41 @@ CO int link_store_start(struct links *l, struct err *e)
     if (r < 0)
         return err_wrap(e, "waiting messages");
     return fiber_group_spawn(l->h->chores, "hub store", write_all, l, e);
+}
+
+/* What others have written for an agent, or have sent to it. */
+static void set_count(struct links *l, struct hub_agent *agent, const struct count *one)
+{
+    if (agent->going || (agent->link && agent->link->flushing))
+        return;
+    agent->waiting = one ? (unsigned)one->n : 0;
+    agent->waiting_bytes = one ? one->bytes : 0;
+    if (one && agent->link)
+        link_more(l, agent->node.key);
+}
+
+CO int link_recount(struct links *l, struct err *e)
+{
+    struct counts c = { .l = l };
+    struct strmap found = { 0 };
+    uint64_t batch = l->n_batch;
+    int r = store_read(l->h->conf.store, counts_body, &c, e);
+    bool still = r >= 0 && batch == l->n_batch && !l->writing;
+    struct hub_agent *agent;
+
+    for (struct count *one = c.first; still && one; one = one->next)
+        if (!strmap_find(&found, one->agent))
+            strmap_add(&found, &one->node, one->agent);
+    for (size_t i = 0; still && (agent = hub_agents_at(l->h->agents, i)); i++) {
+        struct strmap_node *node = strmap_find(&found, agent->node.key);
+
+        set_count(l, agent, node ? container_of(node, struct count, node) : NULL);
+    }
+    if (still)
+        l->dead = (size_t)c.dead;
+    strmap_done(&found);
+    arena_done(&c.arena);
+    return r < 0 ? r : 0;
 }
 
 CO void link_store_stop(struct links *l)

@@ -874,6 +874,27 @@ def test_a_token_that_one_daemon_voids_opens_nothing_at_the_other(pair):
     eventually(lambda: here.http.get("/agents/moved/status").status_code == 404, 30, 0.1)
 
 
+def test_messages_reach_an_agent_at_the_other_daemon(pair):
+    here, there, token = pair
+    sender = HubAgent(here, "sender", here.register("sender"))
+    sender.welcomed()
+    agent = HubAgent(there, "shared", token)
+    agent.welcomed()
+    for n in range(20):
+        sender.say("log", {"n": n}, to="shared")
+    assert [agent.next("log", "status")["payload"] for _ in range(20)] == [{"n": n} for n in range(20)]
+    task = here.post("shared")  # tasks go on
+    assert agent.next_task()["taskId"] == task
+    agent.cut()
+    there.online("shared", False)
+    sender.say("log", {"n": 20}, to="shared")
+    sender.say("log", {"n": 21}, to="sender")
+    assert sender.next("log")["payload"] == {"n": 21}
+    eventually(lambda: there.http.get("/admin/stats").is_success)
+    agent = HubAgent(there, "shared", token)
+    assert agent.next("log")["payload"] == {"n": 20}
+
+
 def test_a_drain_at_one_daemon_counts_at_the_other(pair):
     here, there, token = pair
     agent = HubAgent(here, "shared", token)
