@@ -82,10 +82,16 @@ static int check_name(const char *name, struct err *e)
 {
     static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
                                   "0123456789._-@";
+    /* Who is called so has no key; in the audit log nobody else may look like them. */
+    static const char *const taken[] = { "admin", "loopback", "anonymous", "anyone" };
 
     if (name[strspn(name, allowed)])
         return err_set(e, ERR_INVALID,
                        "key name: only letters, digits, '.', '_', '-' and '@' are allowed");
+    for (size_t i = 0; i < LEN(taken); i++)
+        if (str_eq_nocase(str_of(name), str_of(taken[i])))
+            return err_set(e, ERR_INVALID,
+                           "key name: '%s' is what callers without a key are called", taken[i]);
     return 0;
 }
 

@@ -222,6 +222,14 @@ def test_the_text_of_a_key_is_shown_once(keyed):
         assert again.status_code == 409
 
 
+@pytest.mark.parametrize("name", ["admin", "Admin", "loopback", "anonymous", "anyone"])
+def test_a_key_cannot_be_called_like_those_who_have_none(keyed, name):
+    """The audit log would show its acts as theirs, and answers kept under an Idempotency-Key would be theirs too."""
+    with keyed.client(headers=dict([bearer(keyed.token)])) as client:
+        made = client.post("/api/v1/keys", json={"name": name, "scopes": ["bridge"]})
+        assert made.status_code == 400 and "without a key" in made.text
+
+
 def test_a_removed_key_is_refused_at_once(keyed):
     name = unique("removed")
     key = make_key(keyed, name)
