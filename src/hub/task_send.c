@@ -65,7 +65,7 @@ int task_frame(const struct task *task, struct buf *b, struct err *e)
 void task_tell(struct tasks *t, struct str agent, const char *type, struct str id,
                const char *reason)
 {
-    AUTO(buf_done) struct buf b;
+    AUTO(buf_done) struct buf b = { 0 };
     char name[HUB_ID_MAX + 1];
     struct err e;
     int r;
@@ -119,7 +119,7 @@ static bool send_frame(struct task *task)
 {
     struct tasks *t = task->t;
     struct task_agent *a = task->agent;
-    AUTO(buf_done) struct buf b;
+    AUTO(buf_done) struct buf b = { 0 };
     struct err e;
     int r;
 
