@@ -15,8 +15,9 @@
  * that one; those that take a struct chela_workflow, only from its function.
  *
  * All return 0, or a negative enum chela_code with *error filled (error may be NULL), or a positive
- * outcome where they say so. Values are JSON texts. Strings given away are from malloc(): free().
- * Where a char **ret_json is NULL, the value is not wanted.
+ * outcome where they say so. Values are JSON texts. Strings given away are from malloc(): free();
+ * strings taken are copied. Where a char **ret_json is NULL, the value is not wanted. Seconds that
+ * are negative or no number are CHELA_E_INVALID, never "none": what a program has computed may be.
  *
  * CHELA_E_PARKED and CHELA_E_CANCELED from a function inside a workflow mean that this run of it is
  * over: it waits for long and gave its stack up (it will be run again from its records), or was
@@ -131,7 +132,12 @@ struct chela_start {
     const char *attributes;    /* a JSON object kept with it; NULL: none */
 };
 
-/* When this returns 0 the workflow is on the disk and will run. *ret_id (may be NULL): its id. */
+/*
+ * When this returns 0 the workflow is on the disk and will run: in a queue, by whichever process
+ * has a workflow of that name. *ret_id (may be NULL): its id. CHELA_E_INVALID: the arguments are no
+ * array, or the workflow is unknown here and no queue is named; CHELA_E_CONFLICT: the id belongs to
+ * another workflow, or see dedup_join and id_must_be_new; CHELA_E_LIMIT: too large.
+ */
 CHELA_API int chela_durable_start(struct chela_durable *durable, const struct chela_start *start,
                                   char **ret_id, struct chela_error *error);
 
@@ -313,6 +319,7 @@ CHELA_API int chela_durable_tx(struct chela_durable *durable, chela_tx_fn *body,
 
 /* --- waiting, messages, events, streams, children --- */
 
+/* 0 or less is over at once. */
 CHELA_API int chela_sleep(struct chela_workflow *w, double seconds, struct chela_error *error);
 CHELA_API int chela_now(struct chela_workflow *w, int64_t *ret_ms, struct chela_error *error);
 CHELA_API int chela_uuid(struct chela_workflow *w, char ret[37], struct chela_error *error);
@@ -321,6 +328,7 @@ CHELA_API int chela_uuid(struct chela_workflow *w, char ret[37], struct chela_er
 CHELA_API int chela_patch(struct chela_workflow *w, const char *name, bool *ret,
                           struct chela_error *error);
 
+/* A message to another workflow, sent once. CHELA_E_NOT_FOUND: there is none of that id. */
 CHELA_API int chela_send(struct chela_workflow *w, const char *id, const char *topic,
                          const char *json, struct chela_error *error);
 
@@ -328,6 +336,8 @@ CHELA_API int chela_send(struct chela_workflow *w, const char *id, const char *t
 CHELA_API int chela_recv(struct chela_workflow *w, const char *topic, double timeout,
                          char **ret_json, struct chela_error *error);
 
+/* An event has one value at a time, the latest; a stream keeps all, until it is closed or its
+ * workflow is over. Both may be read from everywhere, also afterwards. */
 CHELA_API int chela_set_event(struct chela_workflow *w, const char *key, const char *json,
                               struct chela_error *error);
 CHELA_API int chela_get_event(struct chela_workflow *w, const char *id, const char *key,
@@ -338,11 +348,19 @@ CHELA_API int chela_write_stream(struct chela_workflow *w, const char *key, cons
 CHELA_API int chela_close_stream(struct chela_workflow *w, const char *key,
                                  struct chela_error *error);
 
-/* Start a child: once, whatever happens to this process. *ret_id (may be NULL): its id. */
+/*
+ * Start a child: once, whatever happens to this process. *ret_id (may be NULL): its id, which is
+ * "<parent>-<number of the call>" unless one is given. Several may be started before the first is
+ * waited for; then they run side by side. A child that is not waited for outlives its parent.
+ */
 CHELA_API int chela_child(struct chela_workflow *w, const struct chela_start *start, char **ret_id,
                           struct chela_error *error);
 
-/* Wait for another workflow's result; its failure is CHELA_E_FAILED here. timeout 0: none. */
+/*
+ * Wait for another workflow's result, a child's or not. Its failure is CHELA_E_FAILED here, with
+ * its message in *error; it is recorded like a result, so the way taken after it is taken again by
+ * replays. timeout 0: none. CHELA_E_NOT_FOUND, CHELA_E_TIMEOUT.
+ */
 CHELA_API int chela_result_of(struct chela_workflow *w, const char *id, double timeout,
                               char **ret_json, struct chela_error *error);
 

@@ -40,6 +40,14 @@ uint64_t lib_ms(double seconds)
     return seconds < 0.001 ? 1 : (uint64_t)(seconds * 1000 + 0.5);
 }
 
+int lib_seconds(double seconds, const char *what, struct chela_error *error)
+{
+    if (seconds >= 0)
+        return 0;
+    return lib_fail(error, CHELA_E_INVALID, CHELA_ERROR_UNKNOWN, "a %s of %g seconds", what,
+                    seconds);
+}
+
 void lib_take_text(struct buf *b, char **ret)
 {
     if (ret)

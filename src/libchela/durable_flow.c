@@ -15,7 +15,7 @@ const char *chela_workflow_id(const struct chela_workflow *w)
 const char *chela_workflow_named(const struct chela_workflow *w)
 {
     struct chela_workflow *own = (struct chela_workflow *)(uintptr_t)w; /* what is shown is kept */
-    AUTO(buf_done) struct buf b;
+    AUTO(buf_done) struct buf b = { 0 };
 
     if (w->named)
         return w->named;
@@ -104,10 +104,12 @@ CO int chela_send(struct chela_workflow *w, const char *id, const char *topic, c
 CO int chela_recv(struct chela_workflow *w, const char *topic, double timeout, char **ret_json,
                   struct chela_error *error)
 {
-    AUTO(buf_done) struct buf out;
+    AUTO(buf_done) struct buf out = { 0 };
     struct err e;
     int r = wf_enter(w, error);
 
+    if (r == 0)
+        r = lib_seconds(timeout, "timeout", error);
     if (r < 0)
         return r;
     buf_init(&out, w->owner->payload_max);
@@ -129,10 +131,12 @@ CO int chela_set_event(struct chela_workflow *w, const char *key, const char *js
 CO int chela_get_event(struct chela_workflow *w, const char *id, const char *key, double timeout,
                        char **ret_json, struct chela_error *error)
 {
-    AUTO(buf_done) struct buf out;
+    AUTO(buf_done) struct buf out = { 0 };
     struct err e;
     int r = wf_enter(w, error);
 
+    if (r == 0)
+        r = lib_seconds(timeout, "timeout", error);
     if (r < 0)
         return r;
     buf_init(&out, w->owner->payload_max);
@@ -169,6 +173,8 @@ CO int chela_child(struct chela_workflow *w, const struct chela_start *start, ch
     struct err e;
     int r = wf_enter(w, error);
 
+    if (r == 0)
+        r = lib_start_check(start, error);
     if (r < 0)
         return r;
     r = durable_child(w->w, &child, &started, &e);
@@ -182,10 +188,12 @@ CO int chela_child(struct chela_workflow *w, const struct chela_start *start, ch
 CO int chela_result_of(struct chela_workflow *w, const char *id, double timeout, char **ret_json,
                        struct chela_error *error)
 {
-    AUTO(buf_done) struct buf out;
+    AUTO(buf_done) struct buf out = { 0 };
     struct err e;
     int r = wf_enter(w, error);
 
+    if (r == 0)
+        r = lib_seconds(timeout, "timeout", error);
     if (r < 0)
         return r;
     buf_init(&out, w->owner->payload_max);

@@ -43,6 +43,9 @@ int lib_from(int r, const struct chela_error *error, struct err *e);
 
 uint64_t lib_ms(double seconds); /* 0 for none; bounded */
 
+/* 0, or CHELA_E_INVALID for what is negative or no number: 0 would mean "none" or a default. */
+int lib_seconds(double seconds, const char *what, struct chela_error *error) MUST_CHECK;
+
 /* A text to free(), when it is wanted; the buffer is done. */
 void lib_take_text(struct buf *b, char **ret);
 
@@ -55,6 +58,7 @@ int wf_work(int r, struct buf *out, const struct err *e, char **ret_json,
 
 /* What a start says, in the engine's terms; borrows. */
 struct durable_start lib_start(const struct chela_start *start);
+int lib_start_check(const struct chela_start *s, struct chela_error *error) MUST_CHECK;
 
 /* --- pool.c: threads for what may block --- */
 

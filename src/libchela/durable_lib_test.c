@@ -150,9 +150,24 @@ TEST(failures_keep_their_name_and_data)
               "ERROR {\"name\":\"BadOrder\",\"message\":\"no item\"}");
 }
 
+/* The first that was not refused; 0 when all were. */
 static int nested(void *arg, struct chela_cancel *cancel, char **ret_json, struct chela_error *e)
 {
-    return chela_sleep(arg, 1, e);
+    struct chela_workflow *w = arg;
+    const struct chela_start start = { .name = "flow" };
+    const int r[] = { chela_sleep(w, 1, e),
+                      chela_recv(w, NULL, 1, NULL, e),
+                      chela_get_event(w, "flow", "k", 1, NULL, e),
+                      chela_result_of(w, "flow", 1, NULL, e),
+                      chela_child(w, &start, NULL, e),
+                      chela_step(w, "more", NULL, nested, w, NULL, e),
+                      chela_step_tx(w, "more", NULL, w, NULL, e),
+                      chela_send(w, "flow", NULL, "1", e) };
+
+    for (size_t i = 0; i < sizeof(r) / sizeof(r[0]); i++)
+        if (r[i] != CHELA_E_INVALID)
+            return chela_fail(w, "NotRefused", "one of them", NULL, e);
+    return CHELA_E_INVALID;
 }
 
 static int sleeps_in_a_step(struct chela_workflow *w, const char *args, void *ctx,
@@ -438,6 +453,43 @@ TEST(a_schedule_starts_it_every_second)
     CHECK(atomic_load(&bodies) >= 2);
     CHECK_INT(chela_durable_unschedule(d, "tick", &error), 0);
     CHECK_INT(chela_durable_unschedule(d, "tick", &error), CHELA_E_NOT_FOUND);
+    chela_durable_free(d);
+}
+
+/* What a program computes may be negative, and is then not "none". */
+static int backwards(struct chela_workflow *w, const char *args, void *ctx, struct chela_error *e)
+{
+    const struct chela_start late = { .name = "flow", .id = "late", .timeout = -1 };
+
+    if (strcmp(chela_workflow_named(w), "{}") != 0 || strcmp(chela_workflow_named(w), "{}") != 0)
+        return chela_fail(w, "Named", "named arguments", NULL, e);
+    if (chela_recv(w, NULL, -0.5, NULL, e) != CHELA_E_INVALID ||
+        chela_get_event(w, "x", "k", -1, NULL, e) != CHELA_E_INVALID ||
+        chela_result_of(w, "x", -1, NULL, e) != CHELA_E_INVALID ||
+        chela_child(w, &late, NULL, e) != CHELA_E_INVALID)
+        return chela_fail(w, "NotRefused", "a time that is negative", NULL, e);
+    if (chela_sleep(w, -1, e) != 0) /* it is over already */
+        return CHELA_E_FAILED;
+    return chela_return(w, "\"told\"", e);
+}
+
+TEST(negative_times_are_mistakes)
+{
+    const struct chela_start delayed = { .name = "flow", .queue = "q", .delay = -1 },
+                             timed = { .name = "flow", .timeout = strtod("nan", NULL) };
+    struct chela_durable *d = opened(NULL, backwards, NULL);
+    enum chela_workflow_status status;
+    char *id;
+
+    CHECK_INT(chela_durable_start(d, &delayed, NULL, &error), CHELA_E_INVALID);
+    CHECK_STR(error.text, "a delay of -1 seconds");
+    CHECK_INT(chela_durable_start(d, &timed, NULL, &error), CHELA_E_INVALID);
+    id = started(d, NULL);
+    CHECK_INT(chela_durable_await(d, id, -1, &status, NULL, &error), CHELA_E_INVALID);
+    CHECK_INT(chela_durable_get_event(d, id, "k", -1, NULL, &error), CHELA_E_INVALID);
+    CHECK_INT(chela_durable_read_stream(d, id, "k", 0, -1, NULL, &error), CHELA_E_INVALID);
+    CHECK_STR(await_it(d, id), "SUCCESS \"told\"");
+    free(id);
     chela_durable_free(d);
 }
 

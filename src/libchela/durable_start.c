@@ -83,6 +83,13 @@ struct durable_start lib_start(const struct chela_start *s)
     };
 }
 
+int lib_start_check(const struct chela_start *s, struct chela_error *error)
+{
+    int r = lib_seconds(s->delay, "delay", error);
+
+    return r < 0 ? r : lib_seconds(s->timeout, "timeout", error);
+}
+
 CO static int do_start(void *arg, struct err *e)
 {
     struct flow_job *job = arg;
@@ -94,8 +101,10 @@ int chela_durable_start(struct chela_durable *durable, const struct chela_start 
                         char **ret_id, struct chela_error *error)
 {
     struct flow_job job = { .start = lib_start(start) };
-    int r = flow_run(durable, do_start, &job, NULL, error);
+    int r = lib_start_check(start, error);
 
+    if (r == 0)
+        r = flow_run(durable, do_start, &job, NULL, error);
     if (r == 0 && ret_id)
         *ret_id = xstrdup(job.started.id);
     return r;
@@ -114,8 +123,10 @@ int chela_durable_await(struct chela_durable *durable, const char *id, double ti
                         enum chela_workflow_status *ret, char **ret_json, struct chela_error *error)
 {
     struct flow_job job = { .id = str_of(id), .timeout_ms = lib_ms(timeout) };
-    int r = flow_run(durable, do_await, &job, ret_json, error);
+    int r = lib_seconds(timeout, "timeout", error);
 
+    if (r == 0)
+        r = flow_run(durable, do_await, &job, ret_json, error);
     if (r == 0 && ret)
         *ret = (enum chela_workflow_status)job.status;
     return r;
@@ -132,8 +143,9 @@ int chela_durable_get_event(struct chela_durable *durable, const char *id, const
                             double timeout, char **ret_json, struct chela_error *error)
 {
     struct flow_job job = { .id = str_of(id), .key = str_of(key), .timeout_ms = lib_ms(timeout) };
+    int r = lib_seconds(timeout, "timeout", error);
 
-    return flow_run(durable, do_get_event, &job, ret_json, error);
+    return r < 0 ? r : flow_run(durable, do_get_event, &job, ret_json, error);
 }
 
 static int take_value(int64_t offset, struct str json, void *arg, struct err *e)
@@ -162,8 +174,9 @@ int chela_durable_read_stream(struct chela_durable *durable, const char *id, con
                             .key = str_of(key),
                             .number = offset < 0 ? 0 : offset,
                             .timeout_ms = lib_ms(timeout) };
+    int r = lib_seconds(timeout, "timeout", error);
 
-    return flow_run(durable, do_read_stream, &job, ret_json, error);
+    return r < 0 ? r : flow_run(durable, do_read_stream, &job, ret_json, error);
 }
 
 /* --- looking at --- */

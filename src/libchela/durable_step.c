@@ -93,7 +93,7 @@ CO int chela_step(struct chela_workflow *w, const char *name, const struct chela
 {
     struct step_call call = { .w = w, .retry = retry, .body = body, .arg = arg };
     struct durable_retry durable = { 0 };
-    AUTO(buf_done) struct buf out;
+    AUTO(buf_done) struct buf out = { 0 };
     struct err e;
     int r = wf_enter(w, error);
 
@@ -241,7 +241,7 @@ CO int chela_step_tx(struct chela_workflow *w, const char *name, chela_tx_fn *bo
                      char **ret_json, struct chela_error *error)
 {
     struct tx_call call = { .body = body, .arg = arg };
-    AUTO(buf_done) struct buf out;
+    AUTO(buf_done) struct buf out = { 0 };
     struct err e;
     int r = wf_enter(w, error);
 
