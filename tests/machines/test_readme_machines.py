@@ -38,7 +38,7 @@ def shell(daemon):
 
     def run(line):
         line = line.replace("http://localhost:9091", f"http://{hub}")
-        return subprocess.run(["bash", "-c", line], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+        return subprocess.run(["bash", "-c", line], cwd=ROOT, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
     return run
 
 

@@ -314,7 +314,7 @@ def test_exec_as_json(vm, box):
 
 
 def test_ctrl_c_ends_the_command_there(vm, vm_env, home, box, hub):
-    child = subprocess.Popen([chelad.BIN / "vm-agent", "exec", box, "echo begun; exec sleep 1000"],
+    child = subprocess.Popen([chelad.BIN / "vm-agent", "exec", box, "echo begun; exec sleep 1000"], stdin=subprocess.DEVNULL,
                              env=chelad.environment(home, vm_env), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert child.stdout.readline() == b"begun\n"
     child.send_signal(signal.SIGINT)
