@@ -4,6 +4,7 @@
 
 - A function that calls a CO function is itself marked CO (in its declaration or definition), unless
   it only hands it over by name. Fiber bodies are called by the switch, not by our code.
+- A variable that AUTO() releases has a value before the function can be left.
 - No `//` comments, no unfinished marks, no shell, no unbounded string functions, no SQL built by printf.
 - Every file opens with its SPDX line; every header has #pragma once.
 """
@@ -23,6 +24,18 @@ REFUSED = [
 DECLARED = re.compile(r"^(static\s+)?CO\s+(static\s+)?[\w\s\*]*?\b([a-z_]\w*)\s*\(", re.M)
 DEFINED = re.compile(
     r"^(?P<head>[A-Za-z_][^;{}#()=]*?\b(?P<name>[a-z_]\w*)\s*\([^;{}]*\))\s*\n\{(?P<body>.*?)^\}", re.M | re.S)
+
+UNSET = re.compile(r"\bAUTO\(\w+\)\s+[^;=(){}]*?\b(\w+);")
+LEAVES = re.compile(r"\b(return|CO_CHECK|CHECK|CHECK_INT|CHECK_STR)\b")
+
+
+def left_unset(body):
+    """(offset, name) of variables that AUTO() would release before anything was put into them."""
+    for found in UNSET.finditer(body):
+        used = re.compile(rf"\b{found[1]}\b").search(body, found.end())
+        leaves = LEAVES.search(body, found.end(), used.start() if used else len(body))
+        if leaves:
+            yield found.start(), found[1]
 
 
 def strip(text):
@@ -55,6 +68,10 @@ def main():
             for pattern, what in (REFUSED[1], REFUSED[3]):
                 if pattern.search(line):
                     bad.append(f"{rel}:{number}: {what}")
+        for found in DEFINED.finditer(bare[path]):
+            for offset, name in left_unset(found["body"]):
+                line = bare[path][: found.start("body") + offset].count("\n") + 1
+                bad.append(f"{rel}:{line}: {name} is released without a value when the function is left early")
         if path.suffix != ".c" or path.name.endswith("_test.c"):
             continue
         static = set(re.findall(r"^static\s[\w\s\*]*?\b([a-z_]\w*)\s*\(", bare[path], re.M))

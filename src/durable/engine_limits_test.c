@@ -205,7 +205,7 @@ ENGINE_TEST_CONF(payloads_and_steps_have_bounds, bounded_types, .instance = "tes
                  .payload_max = 1000, .steps_max = 20)
 {
     char error[512];
-    AUTO(buf_done) struct buf args;
+    AUTO(buf_done) struct buf args = { 0 };
 
     CO_CHECK(starts(f, "large", "l") && ends_as(f, "l", "SUCCESS"));
     CO_CHECK(starts(f, "endless", "e") && ends_as(f, "e", "ERROR"));
