@@ -118,6 +118,15 @@ struct oc_post {
 CO int oc_post(struct oc_client *c, const struct oc_post *post, uint64_t deadline_ms,
                struct arena *a, const char **ret_id, struct err *e) MUST_CHECK;
 
+/*
+ * Tell conf.event() what people wrote since then (milliseconds since 1970, by the gateway's clock)
+ * in the sessions that are wanted, as session.message events, from what the gateway keeps: at most
+ * the last 100 messages of the last 50 sessions that have changed. What was told live is told
+ * again, with the same ids. Nothing is told of a peer that knows no sessions.
+ */
+CO int oc_missed(struct oc_client *c, int64_t since_ms, bool (*wanted)(struct str key, void *arg),
+                 uint64_t deadline_ms, struct err *e) MUST_CHECK;
+
 /* A line of the history. command: "agent_turn" or "send_message"; status: "success", "failed" or
  * "pending". */
 struct oc_command {

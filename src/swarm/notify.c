@@ -41,6 +41,47 @@ static void on_event(const struct oc_event *event, void *arg)
         hear(n, event->payload);
 }
 
+static bool wanted(struct str key, void *arg)
+{
+    const struct notify *n = arg;
+
+    return session_fits(key, n->s->settings->command_sources);
+}
+
+/*
+ * People have written while the connection was away. Whoever was heard before is heard again, which
+ * does no harm: a command has the id of its message.
+ */
+static CO int hear_missed(void *arg, struct err *e)
+{
+    struct notify *n = arg;
+    int64_t since = n->lost_at - UNHEARD_MS, oldest = swarm_now() - MISSED_MS;
+    int r;
+
+    n->lost_at = 0;
+    r = oc_missed(n->client, since > oldest ? since : oldest, wanted, deadline_in(POST_MS), e);
+    if (r == -ERR_UNAVAILABLE && !n->lost_at)
+        n->lost_at = since + UNHEARD_MS; /* with the next connection */
+    if (r < 0 && r != -ERR_CANCELED)
+        log_warn("what was written in channels meanwhile is not known", "error", LOG_ERR(e));
+    return 0;
+}
+
+static void on_changed(enum oc_state state, void *arg)
+{
+    struct notify *n = arg;
+    bool connected = state == OC_CONNECTED;
+    struct err e;
+
+    if (!connected && n->met && !n->lost_at)
+        n->lost_at = swarm_now();
+    n->met = n->met || connected;
+    if (!connected || !n->lost_at || n->stopping || !*n->s->settings->command_sources)
+        return;
+    if (fiber_group_spawn(n->chores, "openclaw: missed", hear_missed, n, &e) < 0)
+        log_warn("what was written in channels meanwhile is not known", "error", LOG_ERR(&e));
+}
+
 /* --- life --- */
 
 static int make_client(struct notify *n, struct err *e)
@@ -53,6 +94,7 @@ static int make_client(struct notify *n, struct err *e)
         .identity_path = identity,
         .subscribe = true,
         .event = on_event,
+        .changed = on_changed,
         .arg = n,
     };
     int r;
@@ -74,6 +116,7 @@ int notify_new(struct swarm *s, struct notify **ret, struct err *e)
     n->s = s;
     n->started_ms = now_ms();
     n->started_at = swarm_now();
+    n->chores = fiber_group_new(s->conf.loop);
     r = make_client(n, e);
     if (r == 0 && n->client)
         r = notify_drive(n, e);
@@ -95,7 +138,11 @@ CO int notify_start(struct notify *n, struct err *e)
 
 CO void notify_stop(struct notify *n)
 {
+    struct err e;
+
     n->stopping = true;
+    fiber_group_cancel(n->chores);
+    (void)fiber_group_join(n->chores, &e); /* it ends by being cancelled */
     if (n->client)
         oc_stop(n->client);
 }
@@ -106,6 +153,7 @@ void notify_free(struct notify *n)
         return;
     notify_drive_done(n);
     oc_free(n->client);
+    fiber_group_free(n->chores);
     free(n);
 }
 

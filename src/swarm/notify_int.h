@@ -9,12 +9,14 @@
 #include "swarm/mail.h"
 #include "swarm/notify.h"
 
-#define NOTIFY_FROM    "chela" /* the sender of notifications */
-#define NOTIFY_CHARS   4000    /* of notifications in one text */
-#define NOTIFY_JOINED  100     /* notifications in one text */
-#define NOTIFY_OUTLETS 4096    /* sessions whose rate is remembered */
-#define NOTIFY_FIBERS  64      /* sessions that are delivered to at once */
-#define NOTIFY_ECHOES  64      /* texts of ours that are known again */
+#define NOTIFY_FROM    "chela"          /* the sender of notifications */
+#define NOTIFY_CHARS   4000             /* of notifications in one text */
+#define NOTIFY_JOINED  100              /* notifications in one text */
+#define NOTIFY_OUTLETS 4096             /* sessions whose rate is remembered */
+#define NOTIFY_FIBERS  64               /* sessions that are delivered to at once */
+#define NOTIFY_ECHOES  64               /* texts of ours that are known again */
+#define MISSED_MS      (60 * 60 * 1000) /* what is older is not obeyed any more */
+#define UNHEARD_MS     (2 * 60 * 1000)  /* a loss may be found out so late */
 #define TURN_MS        (10 * 60 * 1000)
 #define POST_MS        (60 * 1000)
 
@@ -70,6 +72,9 @@ struct notify {
     bool self, stopping;
     uint64_t started_ms;
     int64_t started_at; /* the same in the tables' time */
+    struct fiber_group *chores;
+    int64_t lost_at; /* in the tables' time; 0: connected, or not for the first time yet */
+    bool met;        /* it was connected once */
     struct strmap outlets;
     uint64_t echoes[NOTIFY_ECHOES]; /* hashes of (session, text) */
     unsigned n_echoes;

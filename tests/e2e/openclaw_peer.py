@@ -4,6 +4,7 @@ import contextlib
 import json
 import socket
 import threading
+import time
 
 from wait import eventually
 from wsraw import CLOSE, PING, PONG, TEXT, Peer, accept_of, close_body, read_head
@@ -24,6 +25,7 @@ class OpenClaw:
         self.sockets = []
         self.connects = 0
         self.lock = threading.Lock()
+        self.kept = {}       # session key: its messages, as chat.history tells them
         self.listener = None
         self.begin()
 
@@ -102,6 +104,11 @@ class OpenClaw:
             return {"type": "hello-ok", "protocol": 4, "server": {"version": "2026.7.35", "connId": "c"},
                     "features": {"methods": ["send", "agent", "sessions.subscribe"], "events": ["session.message"]},
                     "snapshot": {}, "policy": {"maxPayload": 26214400, "tickIntervalMs": 30000}}
+        if method == "sessions.list":
+            return {"sessions": [{"key": key, "updatedAt": max(m["__openclaw"]["recordTimestampMs"] for m in kept)}
+                                 for key, kept in self.kept.items()]}
+        if method == "chat.history":
+            return {"sessionKey": params["sessionKey"], "messages": self.kept[params["sessionKey"]]}
         if method not in ("send", "agent"):
             return {}
         with self.lock:
@@ -132,6 +139,12 @@ class OpenClaw:
 
     def wait_connected(self, deadline=30):
         return eventually(lambda: self.sockets, deadline)
+
+    def keep(self, key, text, message_id, role="user", age=0):
+        """A message is stored in a session; nobody is told."""
+        self.kept.setdefault(key, []).append(
+            {"role": role, "content": [{"type": "text", "text": text}], "timestamp": 1,  # of the channel
+             "__openclaw": {"id": message_id, "recordTimestampMs": int((time.time() - age) * 1000), "seq": 1}})
 
     def tell(self, key, text, message_id, role="user", session=None, **message):
         """A message was stored in a session: an event to whoever is connected."""

@@ -331,6 +331,23 @@ def test_a_message_that_is_told_twice_is_obeyed_once(listening, openclaw):
     assert len(openclaw.texts()) == 2
 
 
+def test_what_was_written_while_the_connection_was_away_is_obeyed_once(listening, openclaw):
+    openclaw.keep(DIRECT, "status #1", "old", age=3 * 3600)
+    openclaw.tell(DIRECT, "status #5", "m1")
+    openclaw.keep(DIRECT, "status #5", "m1")
+    assert openclaw.wait_texts(1)[0].startswith("Issue #5")
+    openclaw.stop()
+    eventually(lambda: not listening.http.get("/api/v1/openclaw/status").json()["connected"], 30)
+    openclaw.keep(DIRECT, "[Fri 2026-11-20 17:42 UTC] status #6", "m2")
+    openclaw.keep(DIRECT, "status #7", "m3", role="assistant")
+    openclaw.keep("agent:main:discord:direct:1", "status #8", "m4")
+    openclaw.begin()
+    openclaw.wait_connected()
+    assert [text[:8] for text in openclaw.wait_texts(2)] == ["Issue #5", "Issue #6"]
+    openclaw.tell(DIRECT, "status #9", "m5")
+    assert [text[:8] for text in openclaw.wait_texts(3)] == ["Issue #5", "Issue #6", "Issue #9"]
+
+
 def test_what_is_not_obeyed(listening, openclaw):
     openclaw.tell(DIRECT, "status #1", "a", role="assistant")
     openclaw.tell(DIRECT, "how are you?", "b")

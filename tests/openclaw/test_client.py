@@ -83,6 +83,9 @@ def test_what_a_person_writes_in_a_channel_is_told_and_answered(gateway, tool):
     assert told["sessionKey"] == SESSION and told["messageId"] and "stranger" not in str(told["message"])
     assert told["session"]["origin"]["provider"] == "telegram"
     eventually(lambda: f"the answer to {text}" in gateway.telegram.texts(USER), 120)
+    history = tool("request", method="chat.history", params={"sessionKey": SESSION, "limit": 20})["payload"]
+    kept = [m["__openclaw"] for m in history["messages"] if text in str(m) and m["role"] == "user"]
+    assert [m["id"] for m in kept] == [told["messageId"]] and kept[0]["recordTimestampMs"] > 0
     assert gateway.provider.turns["say I am not let in"] == 0
 
 
