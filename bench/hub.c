@@ -13,13 +13,9 @@
  * An agent answers at once: what is measured is the hub. Agent i is "bench-i", its token line i of
  * the file. One thread, epoll; one JSON object on stdout.
  */
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,18 +25,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "conn.h"
 #include "histogram.h"
 
 enum { EVENTS = 256, READ_MAX = 64 << 10, PATIENCE_S = 20, TOKEN = 64, KILLED = 1000, TEXT = 8192 };
-
-struct conn {
-    int fd;
-    unsigned index;
-    bool agent, choked;
-    char *in, *out;
-    size_t in_len, in_size, out_len, out_size;
-    uint64_t sent_ns; /* of a caller */
-};
 
 struct bench {
     bool nats;
@@ -56,62 +44,6 @@ struct bench {
     char first_error[256];
 };
 
-static void die(const char *what)
-{
-    fprintf(stderr, "hub bench: %s: %s\n", what, strerror(errno));
-    exit(1);
-}
-
-static void *grown(void *p, size_t *size, size_t wanted)
-{
-    if (wanted <= *size)
-        return p;
-    *size = wanted * 2;
-    p = realloc(p, *size);
-    if (!p)
-        die("memory");
-    return p;
-}
-
-static void put(struct conn *c, const char *p, size_t n)
-{
-    c->out = grown(c->out, &c->out_size, c->out_len + n);
-    memcpy(c->out + c->out_len, p, n);
-    c->out_len += n;
-}
-
-__attribute__((format(printf, 2, 3))) static void putf(struct conn *c, const char *fmt, ...)
-{
-    char text[TEXT];
-    va_list args;
-    int n;
-
-    va_start(args, fmt);
-    n = vsnprintf(text, sizeof(text), fmt, args);
-    va_end(args);
-    if (n < 0 || (size_t)n >= sizeof(text))
-        die("text too long");
-    put(c, text, (size_t)n);
-}
-
-/* A frame masked with zeros, which is allowed and costs nothing. */
-static void put_frame(struct conn *c, unsigned opcode, const char *p, size_t n)
-{
-    unsigned char head[8] = { (unsigned char)(0x80 | opcode), (unsigned char)(0x80 | n) };
-    size_t len = 2;
-
-    if (n >= 126) {
-        head[1] = 0x80 | 126;
-        head[2] = (unsigned char)(n >> 8);
-        head[3] = (unsigned char)n;
-        len = 4;
-    }
-    memset(head + len, 0, 4);
-    put(c, (const char *)head, len);
-    put(c, "\0\0\0\0", 4);
-    put(c, p, n);
-}
-
 static void failed(struct bench *b, const char *what, const char *text, size_t n)
 {
     if (!b->errors++)
@@ -119,101 +51,30 @@ static void failed(struct bench *b, const char *what, const char *text, size_t n
                  text);
 }
 
-static void watch(const struct bench *b, struct conn *c, int op)
-{
-    struct epoll_event ev = { .events = EPOLLIN | (c->choked ? EPOLLOUT : 0), .data.ptr = c };
-
-    if (epoll_ctl(b->epoll, op, c->fd, &ev) < 0)
-        die("epoll_ctl");
-}
-
-static void flush(const struct bench *b, struct conn *c)
-{
-    ssize_t n;
-    bool choked;
-
-    if (!c->out_len)
-        return;
-    n = send(c->fd, c->out, c->out_len, MSG_NOSIGNAL);
-    if (n < 0 && errno != EAGAIN)
-        die("send");
-    if (n > 0) {
-        c->out_len -= (size_t)n;
-        memmove(c->out, c->out + n, c->out_len);
-    }
-    choked = c->out_len > 0;
-    if (choked != c->choked) {
-        c->choked = choked;
-        watch(b, c, EPOLL_CTL_MOD);
-    }
-}
-
-/* Write all and read until text has come; what came behind it stays. */
-static void ask(struct conn *c, const char *text)
-{
-    char *at;
-
-    for (size_t done = 0; done < c->out_len;) {
-        ssize_t n = send(c->fd, c->out + done, c->out_len - done, MSG_NOSIGNAL);
-
-        if (n < 0)
-            die("send");
-        done += (size_t)n;
-    }
-    c->out_len = 0;
-    for (;;) {
-        ssize_t n;
-
-        c->in = grown(c->in, &c->in_size, c->in_len + 4096);
-        n = recv(c->fd, c->in + c->in_len, 4096, 0);
-        if (n <= 0)
-            die("the server closed the connection");
-        c->in_len += (size_t)n;
-        at = memmem(c->in, c->in_len, text, strlen(text));
-        if (at)
-            break;
-    }
-    at += strlen(text);
-    c->in_len -= (size_t)(at - c->in);
-    memmove(c->in, at, c->in_len);
-}
-
-static void open_conn(struct conn *c, unsigned port, unsigned index, bool agent)
-{
-    /* 28,000 ports of one source address are not enough for all kinds of runs: agents use more */
-    struct sockaddr_in from = { .sin_family = AF_INET,
-                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK + index / 10000) };
-    struct sockaddr_in to = { .sin_family = AF_INET,
-                              .sin_port = htons((uint16_t)port),
-                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    int on = 1;
-
-    c->index = index;
-    c->agent = agent;
-    c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (c->fd < 0 || bind(c->fd, (struct sockaddr *)&from, sizeof(from)) < 0 ||
-        connect(c->fd, (struct sockaddr *)&to, sizeof(to)) < 0)
-        die("connect");
-    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-}
-
 static void greet(struct bench *b, struct conn *c, const char *token)
 {
+    char path[TOKEN + 64];
+
     if (b->nats) {
-        putf(c, "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":false}\r\n");
-        putf(c, c->agent ? "SUB bench.%u 1\r\nPING\r\n" : "SUB _INBOX.%u 1\r\nPING\r\n", c->index);
-        ask(c, "PONG\r\n");
-    } else if (c->agent) {
-        putf(c,
-             "GET /agent/bench-%u/%.*s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nUpgrade: websocket\r\n"
-             "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-             "Sec-WebSocket-Version: 13\r\n\r\n",
-             c->index, TOKEN, token, b->port);
-        ask(c, "\r\n\r\n");
+        conn_putf(c, "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":false}\r\n");
+        conn_putf(c, c->receiver ? "SUB bench.%u 1\r\nPING\r\n" : "SUB _INBOX.%u 1\r\nPING\r\n",
+                  c->index);
+        conn_taken(c, (size_t)(conn_ask(c, "PONG\r\n", NULL) - c->in));
+    } else if (c->receiver) {
+        snprintf(path, sizeof(path), "/agent/bench-%u/%.*s", c->index, TOKEN, token);
+        conn_put_upgrade(c, b->port, path);
+        conn_taken(c, (size_t)(conn_ask(c, "\r\n\r\n", NULL) - c->in));
     }
-    if (fcntl(c->fd, F_SETFL, O_NONBLOCK) < 0)
-        die("fcntl");
-    watch(b, c, EPOLL_CTL_ADD);
+    conn_watch(c, b->epoll);
+}
+
+static void open_conn(struct bench *b, struct conn *c, unsigned index, bool agent,
+                      const char *token)
+{
+    c->index = index;
+    c->receiver = agent;
+    conn_open(c, agent || b->nats ? b->port : b->http_port, index / 10000);
+    greet(b, c, token);
 }
 
 /* --- what is asked --- */
@@ -227,13 +88,14 @@ static void caller_send(struct bench *b, struct conn *c)
     b->waiting++;
     c->sent_ns = now_ns();
     if (b->nats)
-        putf(c, "PUB bench.%u _INBOX.%u %zu\r\n%s\r\n", agent, c->index, sizeof(body) - 1, body);
+        conn_putf(c, "PUB bench.%u _INBOX.%u %zu\r\n%s\r\n", agent, c->index, sizeof(body) - 1,
+                  body);
     else
-        putf(c,
-             "POST /agents/bench-%u/task?wait=20000 HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n"
-             "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
-             agent, b->http_port, sizeof(body) - 1, body);
-    flush(b, c);
+        conn_putf(c,
+                  "POST /agents/bench-%u/task?wait=20000 HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n"
+                  "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
+                  agent, b->http_port, sizeof(body) - 1, body);
+    conn_write(c, b->epoll);
 }
 
 static bool in_window(const struct bench *b)
@@ -254,7 +116,7 @@ static void finished(struct bench *b, uint64_t since)
 /* One message to the other of the pair; its content begins with the time it went out. */
 static void route_send(struct bench *b, struct conn *c)
 {
-    char content[TEXT], text[TEXT];
+    static char content[TEXT], text[TEXT];
     unsigned to = c->index ^ 1u;
     int n = snprintf(content, sizeof(content), "T%020llu ", (unsigned long long)now_ns());
 
@@ -263,14 +125,14 @@ static void route_send(struct bench *b, struct conn *c)
     b->sent++;
     b->waiting++;
     if (b->nats) {
-        putf(c, "PUB bench.%u %u\r\n%s\r\n", to, b->payload, content);
+        conn_putf(c, "PUB bench.%u %u\r\n%s\r\n", to, b->payload, content);
         return;
     }
     n = snprintf(text, sizeof(text),
                  "{\"id\":\"%u-%llu\",\"from\":\"bench-%u\",\"to\":\"bench-%u\",\"type\":\"log\","
                  "\"timestamp\":1700000000000,\"payload\":{\"level\":\"info\",\"message\":\"%s\"}}",
                  c->index, (unsigned long long)b->sent, c->index, to, content);
-    put_frame(c, 1, text, (size_t)n);
+    conn_put_frame(c, 1, text, (size_t)n);
 }
 
 /* --- what comes --- */
@@ -290,7 +152,8 @@ static void routed(struct bench *b, struct conn *c, const char *p, size_t n)
 
 static void agent_text(struct bench *b, struct conn *c, char *p, size_t n)
 {
-    char text[TEXT], *id, *end;
+    static char text[TEXT];
+    char *id, *end;
     int len;
 
     if (memmem(p, n, "\"type\":\"log\"", 12)) {
@@ -311,36 +174,23 @@ static void agent_text(struct bench *b, struct conn *c, char *p, size_t n)
                    "\"result\":{\"stdout\":\"\",\"stderr\":\"\",\"exitCode\":0},\"duration\":1,"
                    "\"timestamp\":1700000000000}}",
                    (int)(end - id - 10), id + 10, c->index, (int)(end - id - 10), id + 10);
-    put_frame(c, 1, text, (size_t)len);
+    conn_put_frame(c, 1, text, (size_t)len);
 }
 
 static size_t take_frame(struct bench *b, struct conn *c, char *p, size_t n)
 {
-    const unsigned char *u = (const unsigned char *)p;
-    size_t head = 2, len;
+    struct frame f;
+    size_t len = conn_frame(p, n, &f);
 
-    if (n < 2)
+    if (!len)
         return 0;
-    len = u[1] & 0x7f;
-    if (len == 126)
-        head = 4;
-    else if (len == 127)
-        head = 10;
-    if (n < head)
-        return 0;
-    if (head > 2)
-        len = 0;
-    for (size_t i = 2; i < head; i++)
-        len = len << 8 | u[i];
-    if (n - head < len)
-        return 0;
-    if ((u[0] & 0x0f) == 1)
-        agent_text(b, c, p + head, len);
-    else if ((u[0] & 0x0f) == 9)
-        put_frame(c, 10, p + head, len);
-    else if ((u[0] & 0x0f) == 8)
-        failed(b, "closed by the hub", p + head + 2, len > 2 ? len - 2 : 0);
-    return head + len;
+    if (f.opcode == 1)
+        agent_text(b, c, f.p, f.n);
+    else if (f.opcode == 9)
+        conn_put_frame(c, 10, f.p, f.n);
+    else if (f.opcode == 8)
+        failed(b, "closed by the hub", f.p + 2, f.n > 2 ? f.n - 2 : 0);
+    return len;
 }
 
 static void again(struct bench *b, struct conn *c)
@@ -379,7 +229,7 @@ static size_t take_nats(struct bench *b, struct conn *c, char *p, size_t n)
         return 0;
     if (*p != 'M') {
         if (strncmp(p, "PING", 4) == 0)
-            put(c, "PONG\r\n", 6);
+            conn_put(c, "PONG\r\n", 6);
         else if (*p == '-')
             failed(b, "NATS", p, (size_t)(end - p));
         return (size_t)(end - p) + 1;
@@ -387,14 +237,14 @@ static size_t take_nats(struct bench *b, struct conn *c, char *p, size_t n)
     if (sscanf(p, "MSG %*s %u %63s %zu", &sid, reply, &len) != 3) {
         reply[0] = '\0';
         if (sscanf(p, "MSG %*s %u %zu", &sid, &len) != 2)
-            die("NATS");
+            conn_die("NATS");
     }
     if (n < (size_t)(end - p) + 1 + len + 2)
         return 0;
-    if (!c->agent)
+    if (!c->receiver)
         again(b, c);
     else if (*reply)
-        putf(c, "PUB %s 2\r\nok\r\n", reply);
+        conn_putf(c, "PUB %s 2\r\nok\r\n", reply);
     else
         routed(b, c, end + 1, len);
     return (size_t)(end - p) + 1 + len + 2;
@@ -404,34 +254,24 @@ static size_t take(struct bench *b, struct conn *c, char *p, size_t n)
 {
     if (b->nats)
         return take_nats(b, c, p, n);
-    return c->agent ? take_frame(b, c, p, n) : take_answer(b, c, p, n);
+    return c->receiver ? take_frame(b, c, p, n) : take_answer(b, c, p, n);
 }
 
 static void take_all(struct bench *b, struct conn *c)
 {
     size_t from = 0, used;
 
-    c->in = grown(c->in, &c->in_size, c->in_len + 1);
-    c->in[c->in_len] = '\0';
     while (from < c->in_len && (used = take(b, c, c->in + from, c->in_len - from)) > 0)
         from += used;
-    memmove(c->in, c->in + from, c->in_len - from);
-    c->in_len -= from;
-    flush(b, c);
+    conn_taken(c, from);
+    conn_write(c, b->epoll);
 }
 
 static void readable(struct bench *b, struct conn *c)
 {
-    ssize_t n;
-
-    c->in = grown(c->in, &c->in_size, c->in_len + READ_MAX / (b->n_agents > 2000 ? 32 : 1));
-    n = recv(c->fd, c->in + c->in_len, c->in_size - c->in_len - 1, 0);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    if (!conn_read(c, READ_MAX / (b->n_agents > 2000 ? 32 : 1)))
         return;
-    if (n <= 0)
-        die("the server closed a connection");
     b->now_ns = now_ns();
-    c->in_len += (size_t)n;
     take_all(b, c);
 }
 
@@ -448,7 +288,7 @@ static void turn(struct bench *b, int wait_ms)
         if (!c)
             continue;
         if (events[i].events & EPOLLOUT)
-            flush(b, c);
+            conn_write(c, b->epoll);
         if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
             readable(b, c);
     }
@@ -484,7 +324,7 @@ static void idle(struct bench *b)
     char line[16];
 
     if (epoll_ctl(b->epoll, EPOLL_CTL_ADD, STDIN_FILENO, &ev) < 0)
-        die("epoll_ctl");
+        conn_die("epoll_ctl");
     fcntl(STDIN_FILENO, F_SETFL, O_NONBLOCK);
     printf("{\"connected\":%u}\n", b->n_agents);
     fflush(stdout);
@@ -563,21 +403,18 @@ int main(int argc, char **argv)
         return 2;
     }
     if (b->tokens && !(tokens = fopen(b->tokens, "r")))
-        die(b->tokens);
+        conn_die(b->tokens);
     signal(SIGPIPE, SIG_IGN);
     b->epoll = epoll_create1(EPOLL_CLOEXEC);
     b->agents = calloc(b->n_agents, sizeof(*b->agents));
     b->callers = calloc(b->n_callers + 1, sizeof(*b->callers));
     for (unsigned i = 0; i < b->n_agents; i++) {
         if (tokens && !fgets(token, sizeof(token), tokens))
-            die("too few tokens");
-        open_conn(&b->agents[i], b->port, i, true);
-        greet(b, &b->agents[i], token);
+            conn_die("too few tokens");
+        open_conn(b, &b->agents[i], i, true, token);
     }
-    for (unsigned i = 0; i < b->n_callers; i++) {
-        open_conn(&b->callers[i], b->nats ? b->port : b->http_port, i, false);
-        greet(b, &b->callers[i], "");
-    }
+    for (unsigned i = 0; i < b->n_callers; i++)
+        open_conn(b, &b->callers[i], i, false, "");
     if (strcmp(b->mode, "idle") == 0)
         idle(b);
     run(b);

@@ -11,149 +11,41 @@
  */
 #include "messages.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 enum { EVENTS = 256, READ_MAX = 256 << 10, PATIENCE_S = 20 };
 
-static void die(const char *what)
+void conn_hear(struct conn *c, const char *text, const char *bad)
 {
-    fprintf(stderr, "messages: %s: %s\n", what, strerror(errno));
-    exit(1);
-}
-
-/* --- bytes --- */
-
-static void *grown(void *p, size_t *size, size_t wanted)
-{
-    if (wanted <= *size)
-        return p;
-    *size = wanted * 2;
-    p = realloc(p, *size);
-    if (!p)
-        die("memory");
-    return p;
-}
-
-void conn_put(struct conn *c, const char *p, size_t n)
-{
-    c->out = grown(c->out, &c->out_size, c->out_len + n);
-    memcpy(c->out + c->out_len, p, n);
-    c->out_len += n;
-}
-
-void conn_putf(struct conn *c, const char *fmt, ...)
-{
-    char text[PAYLOAD_MAX + 1024];
-    va_list args;
-    int n;
-
-    va_start(args, fmt);
-    n = vsnprintf(text, sizeof(text), fmt, args);
-    va_end(args);
-    if (n < 0 || (size_t)n >= sizeof(text))
-        die("text too long");
-    conn_put(c, text, (size_t)n);
+    (void)conn_ask(c, text, bad);
+    c->in_len = 0;
 }
 
 void conn_id(struct conn *c, const char *id, size_t n)
 {
-    if (c->n_ids == ACKS_MAX || n >= ID_MAX)
-        die("too many or too long ids");
+    if (c->n_ids == ACKS_MAX || n >= CONN_ID)
+        conn_die("too many or too long ids");
     memcpy(c->ids[c->n_ids], id, n);
     c->ids[c->n_ids++][n] = '\0';
 }
 
-void conn_ask(struct conn *c, const char *text, const char *bad)
+static void open_conn(struct bench *b, struct conn *c, unsigned index, bool subscriber)
 {
-    for (size_t done = 0; done < c->out_len;) {
-        ssize_t n = send(c->fd, c->out + done, c->out_len - done, MSG_NOSIGNAL);
-
-        if (n < 0)
-            die("send");
-        done += (size_t)n;
-    }
-    c->out_len = 0;
-    for (;;) {
-        ssize_t n;
-
-        c->in = grown(c->in, &c->in_size, c->in_len + 4096);
-        n = recv(c->fd, c->in + c->in_len, 4096, 0);
-        if (n <= 0)
-            die("the server closed the connection");
-        c->in_len += (size_t)n;
-        if (memmem(c->in, c->in_len, bad, strlen(bad))) {
-            fprintf(stderr, "messages: refused: %.*s\n", (int)c->in_len, c->in);
-            exit(1);
-        }
-        if (memmem(c->in, c->in_len, text, strlen(text)))
-            break;
-    }
-    c->in_len = 0;
-}
-
-static void conn_watch(const struct bench *b, struct conn *c, int op)
-{
-    struct epoll_event ev = { .events = EPOLLIN | (c->choked ? EPOLLOUT : 0), .data.ptr = c };
-
-    if (epoll_ctl(b->epoll, op, c->fd, &ev) < 0)
-        die("epoll_ctl");
-}
-
-static void conn_write(const struct bench *b, struct conn *c)
-{
-    ssize_t n;
-    bool choked;
-
-    if (!c->out_len)
-        return;
-    n = send(c->fd, c->out, c->out_len, MSG_NOSIGNAL);
-    if (n < 0 && errno != EAGAIN)
-        die("send");
-    if (n > 0) {
-        c->out_len -= (size_t)n;
-        memmove(c->out, c->out + n, c->out_len);
-    }
-    choked = c->out_len > 0;
-    if (choked != c->choked) {
-        c->choked = choked;
-        conn_watch(b, c, EPOLL_CTL_MOD);
-    }
-}
-
-static void conn_open(struct bench *b, struct conn *c, unsigned index, bool subscriber)
-{
-    struct sockaddr_in addr = { .sin_family = AF_INET,
-                                .sin_port = htons((uint16_t)b->port),
-                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    int on = 1;
-
     c->index = index;
-    c->subscriber = subscriber;
+    c->receiver = subscriber;
     if (subscriber)
         c->ids = calloc(ACKS_MAX, sizeof(*c->ids));
-    c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
-        die("connect");
-    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    conn_open(c, b->port, 0);
     if (subscriber && b->dialect->prepare)
         b->dialect->prepare(b, c);
     b->dialect->greet(b, c);
-    if (fcntl(c->fd, F_SETFL, O_NONBLOCK) < 0)
-        die("fcntl");
-    conn_watch(b, c, EPOLL_CTL_ADD);
-    conn_write(b, c); /* what greet() has left: a first request that blocks */
+    conn_watch(c, b->epoll);
+    conn_write(c, b->epoll); /* what greet() has left: a first request that blocks */
 }
 
 /* --- messages --- */
@@ -184,7 +76,7 @@ static void sender_send(struct bench *b, struct sender *s)
     b->sent++;
     b->waiting++;
     s->sent_ns = now_ns();
-    conn_write(b, &s->conn);
+    conn_write(&s->conn, b->epoll);
 }
 
 static void sender_step(struct bench *b, struct sender *s)
@@ -242,20 +134,14 @@ void bench_acked(struct bench *b, struct conn *c, uint64_t n)
         b->window_acked += n;
 }
 
-static void conn_read(struct bench *b, struct conn *c)
+static void readable(struct bench *b, struct conn *c)
 {
-    size_t room = c->subscriber ? READ_MAX : 4096;
+    size_t room = c->receiver ? READ_MAX : 4096;
     size_t from = 0, used;
-    ssize_t n;
 
-    c->in = grown(c->in, &c->in_size, c->in_len + room);
-    n = recv(c->fd, c->in + c->in_len, room, 0);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    if (!conn_read(c, room))
         return;
-    if (n <= 0)
-        die("the server closed a connection");
     b->now_ns = now_ns();
-    c->in_len += (size_t)n;
     while (from < c->in_len) {
         used = b->dialect->take(b, c, c->in + from, c->in_len - from);
         if (!used)
@@ -264,11 +150,10 @@ static void conn_read(struct bench *b, struct conn *c)
         if (c->n_ids == ACKS_MAX)
             b->dialect->settle(b, c);
     }
-    memmove(c->in, c->in + from, c->in_len - from);
-    c->in_len -= from;
-    if (c->subscriber)
+    conn_taken(c, from);
+    if (c->receiver)
         b->dialect->settle(b, c);
-    conn_write(b, c);
+    conn_write(c, b->epoll);
 }
 
 /* --- the loop --- */
@@ -298,9 +183,9 @@ static void run(struct bench *b)
             struct conn *c = events[i].data.ptr;
 
             if (events[i].events & EPOLLOUT)
-                conn_write(b, c);
+                conn_write(c, b->epoll);
             if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
-                conn_read(b, c);
+                readable(b, c);
         }
         b->now_ns = now_ns();
         b->stopping = b->now_ns >= b->until_ns;
@@ -402,9 +287,9 @@ int main(int argc, char **argv)
     b->senders = calloc(b->n_senders, sizeof(*b->senders));
     b->subscribers = calloc(b->n_mailboxes, sizeof(*b->subscribers));
     for (unsigned i = 0; i < b->n_mailboxes; i++)
-        conn_open(b, &b->subscribers[i], i, true);
+        open_conn(b, &b->subscribers[i], i, true);
     for (unsigned i = 0; i < b->n_senders; i++)
-        conn_open(b, &b->senders[i].conn, i, false);
+        open_conn(b, &b->senders[i].conn, i, false);
     run(b);
     print(b);
     return 0; /* memory and sockets end with the process */

@@ -13,28 +13,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "conn.h"
 #include "histogram.h"
 
 enum {
     PAYLOAD_MIN = 32,
     PAYLOAD_MAX = 4096,
     ACKS_MAX = 512, /* that one frame or command may carry */
-    ID_MAX = 160,
 };
 
 struct bench;
-
-struct conn {
-    int fd;
-    unsigned index; /* of the sender, or of the mailbox */
-    bool subscriber, choked;
-    uint64_t acks_asked;      /* whose answer has not come */
-    char *in, *out;           /* grow */
-    size_t in_len, in_size;   /* bytes read and not taken */
-    size_t out_len, out_size; /* bytes to write */
-    char (*ids)[ID_MAX];      /* to be acknowledged by settle() */
-    unsigned n_ids;
-};
 
 struct dialect {
     const char *name;
@@ -79,11 +67,6 @@ void bench_delivered(struct bench *b, const char *content, size_t n);
 void bench_acked(struct bench *b, struct conn *c, uint64_t n);
 void bench_error(struct bench *b, const char *what, const char *text, size_t n);
 
-/* --- bytes --- */
-
-void conn_put(struct conn *c, const char *p, size_t n);
-void conn_putf(struct conn *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* While the connection is being set up: write all, and read until what has come holds text (a
- * line's end, say); then forget it. Fails the program when bad comes first. */
-void conn_ask(struct conn *c, const char *text, const char *bad);
+/* conn_ask(), and forget all that came. */
+void conn_hear(struct conn *c, const char *text, const char *bad);
 void conn_id(struct conn *c, const char *id, size_t n); /* one more for settle() */

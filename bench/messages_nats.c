@@ -12,19 +12,19 @@
 static void request(struct conn *c, const char *subject, const char *body)
 {
     conn_putf(c, "PUB %s _INBOX.prepare %zu\r\n%s\r\n", subject, strlen(body), body);
-    conn_ask(c, "\"created\"", "\"error\"");
+    conn_hear(c, "\"created\"", "\"error\"");
 }
 
 static void greet(struct bench *b, struct conn *c)
 {
-    if (c->subscriber) /* prepare() has said hello */
+    if (c->receiver) /* prepare() has said hello */
         conn_putf(c, "SUB deliver.%u 1\r\nPING\r\n", c->index);
     else
         conn_putf(c,
                   "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":false}\r\n"
                   "SUB _INBOX.%u 1\r\nPING\r\n",
                   c->index);
-    conn_ask(c, "PONG\r\n", "-ERR");
+    conn_hear(c, "PONG\r\n", "-ERR");
     (void)b;
 }
 
@@ -34,7 +34,7 @@ static void prepare(struct bench *b, struct conn *c)
 
     conn_putf(c, "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":false}\r\n"
                  "SUB _INBOX.prepare 9\r\nPING\r\n");
-    conn_ask(c, "PONG\r\n", "-ERR");
+    conn_hear(c, "PONG\r\n", "-ERR");
     snprintf(subject, sizeof(subject), "$JS.API.STREAM.CREATE.BOX%u", c->index);
     snprintf(body, sizeof(body),
              "{\"name\":\"BOX%u\",\"subjects\":[\"box.%u\"],\"storage\":\"file\"}", c->index,
@@ -76,7 +76,7 @@ static size_t take_message(struct bench *b, struct conn *c, char *p, char *end, 
     len = strtoul(at, NULL, 10);
     if (n < (size_t)(end - p) + 1 + len + 2)
         return 0;
-    if (!c->subscriber) {
+    if (!c->receiver) {
         if (memmem(end + 1, len, "\"seq\"", 5))
             bench_accepted(b, c);
         else

@@ -12,7 +12,7 @@
 static void prepare(struct bench *b, struct conn *c)
 {
     conn_putf(c, "XGROUP CREATE stream:%u group $ MKSTREAM\r\n", c->index);
-    conn_ask(c, "\r\n", "-");
+    conn_hear(c, "\r\n", "-");
     (void)b; /* one server, one set of names */
 }
 
@@ -31,8 +31,8 @@ static void read_more(struct conn *c)
 static void greet(struct bench *b, struct conn *c)
 {
     conn_putf(c, "PING\r\n");
-    conn_ask(c, "+PONG\r\n", "-");
-    if (c->subscriber)
+    conn_hear(c, "+PONG\r\n", "-");
+    if (c->receiver)
         read_more(c);
     (void)b;
 }
@@ -115,7 +115,7 @@ static size_t take(struct bench *b, struct conn *c, char *p, size_t n)
         return 0;
     if (*p == '-')
         bench_error(b, "Redis", p, (size_t)(end - p));
-    else if (!c->subscriber)
+    else if (!c->receiver)
         bench_accepted(b, c);
     else if (*p == '*')
         take_entries(b, c, p, end);
