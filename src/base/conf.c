@@ -234,10 +234,11 @@ static int on_file_value(void *arg, const char *name, const char *value, int lin
     return 0;
 }
 
-/* 0, or 1 when there is no such file. */
-static int read_file(const char *path, struct buf *b, struct err *e)
+/* 0, or 1 when there is no such file. Can everybody read it? */
+static int read_file(const char *path, struct buf *b, bool *ret_open, struct err *e)
 {
     AUTO(close_fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
     ssize_t got;
     char *p;
     int r;
@@ -246,6 +247,7 @@ static int read_file(const char *path, struct buf *b, struct err *e)
         return 1;
     if (fd < 0)
         return err_sys(e, "open '%s'", path);
+    *ret_open = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & S_IROTH);
     for (;;) {
         r = buf_reserve(b, 4096, &p, e);
         if (r < 0)
@@ -275,15 +277,29 @@ static void restore_file(struct conf *c, const struct conf_given *saved)
         c->rows[i].given[OPT_FROM_FILE] = saved[i];
 }
 
+static void warn_of_secrets(const struct conf *c, const char *path)
+{
+    for (size_t i = 0; i < c->n; i++) {
+        const char *text = c->rows[i].given[OPT_FROM_FILE].text;
+
+        if (!(c->rows[i].opt->flags & OPT_SECRET) || !text || !*text)
+            continue;
+        log_warn("the settings file holds a secret and every user can read it: chmod 600", "file",
+                 LOG_STR(path), "setting", LOG_STR(c->rows[i].opt->name));
+        return;
+    }
+}
+
 int conf_file(struct conf *c, const char *path, bool must_exist, struct err *e)
 {
     AUTO(free) struct conf_given *saved = save_file(c);
     AUTO(buf_done) struct buf text;
     struct file_reading reading = { c, path };
+    bool open_to_all = false;
     int r;
 
     buf_init(&text, FILE_MAX);
-    r = read_file(path, &text, e);
+    r = read_file(path, &text, &open_to_all, e);
     if (r < 0)
         return r;
     if (r > 0 && must_exist)
@@ -295,6 +311,8 @@ int conf_file(struct conf *c, const char *path, bool must_exist, struct err *e)
         restore_file(c, saved);
         return err_wrap(e, "settings file '%s'", path);
     }
+    if (open_to_all)
+        warn_of_secrets(c, path);
     return 0;
 }
 

@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -280,6 +281,34 @@ TEST(a_variable_that_nearly_names_a_setting_is_warned_about)
     CHECK(strstr(warned, "CHELA_GATEWAY_PROT") && !strstr(warned, "hush"));
     log_capture(NULL, NULL);
     end();
+}
+
+TEST(a_file_of_secrets_that_all_can_read_is_warned_about)
+{
+    static const struct {
+        const char *content;
+        int mode;
+        bool warns;
+    } rows[] = {
+        { "[auth]\ntoken = hush\n", 0644, true },
+        { "[auth]\ntoken = hush\n", 0640, false }, /* a group of our own is how services share */
+        { "[auth]\ntoken = hush\n", 0600, false },
+        { "[auth]\ntoken =\n[gateway]\nport = 1\n", 0644, false },
+    };
+
+    for (size_t i = 0; i < LEN(rows); i++) {
+        const char *name = file(rows[i].content);
+
+        CHECK_INT(chmod(name, (mode_t)rows[i].mode), 0);
+        begin();
+        log_capture(keep_warnings, NULL);
+        warned[0] = '\0';
+        CHECK_INT(conf_file(conf, name, true, &e), 0);
+        CHECK_INT(strstr(warned, "auth.token") != NULL, rows[i].warns);
+        CHECK(!strstr(warned, "hush"));
+        log_capture(NULL, NULL);
+        end();
+    }
 }
 
 TEST(a_reload_changes_live_settings_and_names_the_others)
