@@ -209,7 +209,7 @@ struct chela_schedule {
     const char *name, *workflow; /* its arguments are [the time it was due, context] */
     const char *class_name;      /* NULL: none */
     const char *cron;            /* 5 fields, or 6 with seconds first; day AND weekday must match */
-    const char *zone;            /* "Europe/Berlin"; NULL: of this machine */
+    const char *zone;            /* "Europe/Berlin"; NULL: UTC */
     const char *queue;           /* NULL: none */
     const char *context_json;    /* NULL: null */
     bool paused;
