@@ -173,11 +173,13 @@ void gate_answer_sent(struct gate_sock *sock, struct str id, struct str to, stru
                       const struct mail_out *out)
 {
     struct buf *b = begin_answer(sock, id, true);
-    char text[MAIL_SESSION + 32];
+    static const char told[] = "Message delivered to ";
+    char text[sizeof(told) + MAIL_SESSION];
 
     if (!response.p) {
-        snprintf(text, sizeof(text), "Message delivered to " STR_FMT, STR_ARG(to));
-        response = str_of(text);
+        memcpy(text, told, sizeof(told) - 1);
+        memcpy(text + sizeof(told) - 1, to.p, to.n); /* it was accepted, so it is not longer */
+        response = (struct str){ text, sizeof(told) - 1 + to.n };
     }
     add(b, "{\"response\":");
     add_text(b, response);

@@ -5,6 +5,9 @@
  * transaction on SQLite. The first reply counts; an acknowledgement of what has ended changes
  * nothing.
  */
+#include <stdlib.h>
+#include <string.h>
+
 #include "swarm/mail_int.h"
 
 /* clang-format off */
@@ -210,12 +213,20 @@ static int found_body(struct store_tx *tx, void *arg, struct err *e)
     return r;
 }
 
+static void copy_z(char *out, size_t size, struct str s)
+{
+    size_t n = s.n < size ? s.n : size - 1; /* nothing that we have written is longer */
+
+    memcpy(out, s.p, n);
+    out[n] = '\0';
+}
+
 static void found_letter(struct found *f, const struct mail_letter *l)
 {
     f->any = true;
     f->position = l->position;
-    fmt_z(f->workflow, sizeof(f->workflow), STR_FMT, STR_ARG(l->node.key));
-    fmt_z(f->to, sizeof(f->to), "%s", l->box->session);
+    copy_z(f->workflow, sizeof(f->workflow), l->node.key);
+    copy_z(f->to, sizeof(f->to), l->box->node.key);
 }
 
 /* Under way here? */
