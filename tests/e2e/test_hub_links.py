@@ -604,6 +604,17 @@ def test_a_full_queue_takes_no_replays(start):
     hub.close()
 
 
+def test_a_task_for_which_a_socket_has_no_room_waits(start):
+    hub = Hub(start("--hub.slow=600s", "--hub.ping=10m"))
+    name = unique("agent")
+    peer = hub.peer(name, hub.register(name)["token"], receive=4096)  # it reads nothing
+    body = {"type": "exec", "command": "x" * 15_000_000}
+    tasks = [hub.task(name, body)["taskId"] for _ in range(5)]
+    assert hub.http.get(f"/tasks/{tasks[-1]}").json()["task"]["status"] == "queued"
+    peer.sock.close()
+    hub.close()
+
+
 def test_what_waits_too_long_is_a_dead_letter(start):
     hub = Hub(start("--hub.queue_max_age=500ms", "--hub.tick=100ms", "--hub.dead_max=2"))
     a, away = hub.agent(), unique("agent")
