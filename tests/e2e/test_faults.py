@@ -1,13 +1,16 @@
 """Every way an agent can go wrong: the call fails with a reason, falls over, and harms nothing."""
 
+import contextlib
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import agent as act
 import pytest
-from wait import together, unique
+from rawhttp import Connection
+from wait import eventually, together, unique
 
 MIB = 1024 * 1024
+JSON = [("Content-Type", "application/json")]
 
 # name, behaviour, classes it may have
 FAULTS = [
@@ -73,21 +76,32 @@ def test_after_a_passing_fault_the_second_attempt_answers(daemon, make_agent, ro
     assert daemon.call(name)["response"] == "second"
 
 
-@pytest.mark.parametrize("phase", ["connect", "accept", "TLS handshake"])
-def test_an_attempt_s_deadline_covers_what_is_before_the_request(daemon, phase):
+@contextlib.contextmanager
+def full_queue():
+    """A port whose queue of connections is full: what comes next gets no answer at all."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        listener.listen(0 if phase == "connect" else 8)
-        crowd = [socket.socket() for _ in range(4 if phase == "connect" else 0)]
-        for one in crowd:  # a full queue of connections: what comes next gets no answer at all
+        listener.listen(0)
+        crowd = [socket.socket() for _ in range(4)]
+        for one in crowd:
             one.setblocking(False)
             one.connect_ex(listener.getsockname())
-        protocol = "https" if phase == "TLS handshake" else "http"
-        name = daemon.register(listener.getsockname()[1], unique("agent"), protocol=protocol,
-                               timeout_seconds=1, max_retries=1)
-        result = daemon.call(name)
+        yield listener.getsockname()[1]
         for one in crowd:
             one.close()
+
+
+@pytest.mark.parametrize("phase", ["connect", "accept", "TLS handshake"])
+def test_an_attempt_s_deadline_covers_what_is_before_the_request(daemon, phase):
+    with contextlib.ExitStack() as stack:
+        if phase == "connect":
+            port = stack.enter_context(full_queue())
+        else:
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            port = listener.getsockname()[1]
+        name = daemon.register(port, unique("agent"), timeout_seconds=1, max_retries=1,
+                               protocol="https" if phase == "TLS handshake" else "http")
+        result = daemon.call(name)
     assert result["error"] == "All agents failed. Last error: Request timeout after 1s"
     assert (result["error_type"], result["attempts"][0]["status"]) == ("timeout", None)
 
@@ -107,6 +121,22 @@ def test_calls_that_end_while_they_connect_do_no_harm(start, make_agent):
                for result in results)
     assert not any("e+" in (result["error"] or "") for result in results)
     assert daemon.http.get("/health").status_code == 200
+
+
+def test_clients_that_leave_while_their_call_connects_do_no_harm(own, make_agent):
+    own.register(make_agent(), "near")
+
+    def leave(number):
+        body = b'{"agent_name":"%s","prompt":"p"}' % (b"near", b"far")[number % 2]
+        with Connection(own, timeout=(0.001, 0.003, 0.01, 0.03)[number % 4]) as client:
+            with contextlib.suppress(OSError):
+                client.request("POST", "/api/vps/call", JSON, body)
+                client.sock.recv(1)
+    with full_queue() as port:
+        own.register(port, "far", timeout_seconds=1, max_retries=2, fallback_agents=["near"])
+        together(leave, range(600), workers=24)
+    assert own.call("near")["success"]
+    eventually(lambda: own.http.get("/api/vps/sessions/stats").json()["active_calls"] == 0)
 
 
 def test_an_answer_just_under_the_limit_is_taken_and_one_over_it_is_not(start, make_agent):
