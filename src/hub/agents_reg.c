@@ -167,8 +167,11 @@ static CO int end(struct hub_agents *a, struct str id, struct err *e)
 CO int hub_agents_deregister(struct hub_agents *a, struct str id, struct err *e)
 {
     struct fiber_lane *lane = agents_lane(a, id);
-    int r = fiber_lane_enter(lane, DEADLINE_NONE, e);
+    int r;
 
+    if (!hub_agents_find(a, id))
+        hub_agents_ask(a, id); /* another daemon may know it */
+    r = fiber_lane_enter(lane, DEADLINE_NONE, e);
     if (r < 0)
         return r;
     r = end(a, id, e);
@@ -181,6 +184,8 @@ CO int hub_agents_drain(struct hub_agents *a, struct str id, bool draining, stru
     struct hub_agent *agent;
     int r;
 
+    if (!hub_agents_find(a, id))
+        hub_agents_ask(a, id); /* another daemon may know it */
     if (!hub_agents_find(a, id))
         return err_set(e, ERR_NOT_FOUND, "Agent not found");
     r = hub_agents_set_draining(a, id, draining, e);

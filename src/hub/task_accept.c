@@ -189,8 +189,6 @@ CO int task_accept(struct tasks *t, struct str agent, const json_t *body, struct
     struct err why;
     int r;
 
-    if (!hub_agents_find(t->h->agents, agent))
-        hub_agents_ask(t->h->agents, agent); /* another daemon may know it */
     buf_init(&text, (size_t)t->set->body_max);
     r = choose_id(body, chosen, e);
     if (r == 0)

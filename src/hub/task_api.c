@@ -67,10 +67,12 @@ static CO int answer_task(struct http_req *req, struct str agent, struct str id,
     return 0;
 }
 
-static int known_agent(const struct http_req *req, struct err *e)
+static CO int known_agent(const struct http_req *req, struct err *e)
 {
     const struct tasks *t = req->room;
 
+    if (!hub_agents_find(t->h->agents, req->args[0]))
+        hub_agents_ask(t->h->agents, req->args[0]); /* another daemon may know it */
     if (hub_agents_find(t->h->agents, req->args[0]))
         return 0;
     return err_set(e, ERR_NOT_FOUND, "Agent not found");

@@ -858,6 +858,10 @@ def test_an_agent_that_registers_at_one_daemon_is_known_to_the_other(pair):
     task = here.post("newer")  # at once
     assert [one["taskId"] for one in HubAgent(here, "newer", other).welcomed()] == [task]
     assert here.http.get("/agents/nobody/status").status_code == 404
+    here.register("newest")
+    assert there.http.post("/agents/newest/drain", json={}).status_code == 200  # at once
+    there.register("short")
+    assert here.http.delete("/agents/short").status_code == 200  # at once
 
 
 def test_a_token_that_one_daemon_voids_opens_nothing_at_the_other(pair):
