@@ -2,7 +2,7 @@
 /*
  * swarm/life_test.c — lives of agents: every state with every operation against a list of its own,
  * keys and names under concurrency, compare-and-set, cut-off creations, silence and return. On
- * SQLite and, where CHELA_TEST_PG is set, on PostgreSQL.
+ * SQLite or, where CHELA_TEST_PG is set, on PostgreSQL.
  */
 #include "durable/engine_fixture.h"
 #include "swarm/beat_int.h"

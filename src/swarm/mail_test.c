@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * swarm/mail_test.c — messages: acceptance, order, keys, windows, acknowledgements, replies. On
- * SQLite and, where CHELA_TEST_PG is set, on PostgreSQL.
+ * SQLite or, where CHELA_TEST_PG is set, on PostgreSQL.
  */
+#define TESTS_AT_ONCE 4
+
 #include "swarm/mail_fixture.h"
 
 POST_TEST(a_message_reaches_a_subscriber_and_does_not_come_again_after_its_ack)
