@@ -119,8 +119,8 @@ CO static int ask(struct durable *d, int64_t *ret_step, struct err *e)
     }
     took = now_ms() - began;
     offset = now - (int64_t)(began + took / 2);
-    moved = all->known ? offset - all->offset : 0;
-    if (llabs(moved) > (long long)(STEP_MS + took / 2))
+    moved = all->known ? offset - all->offset : 0; /* either may be off by half its time */
+    if (llabs(moved) > (long long)(STEP_MS + (took + all->took) / 2))
         *ret_step = moved;
     else if (all->known && took > all->took + (now_ms() - all->asked) / AGE_MS)
         return 0;
