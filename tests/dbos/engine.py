@@ -13,6 +13,7 @@ BUILD = pathlib.Path(os.environ.get("CHELA_BUILD_DIR")
                      or pathlib.Path(__file__).resolve().parents[2] / "build").resolve()
 HOST = BUILD / "tests" / "dbos" / "dbos-host"
 PATIENCE = 30  # seconds for anything that must happen
+BEGINNING = 90  # for a program to serve: it makes a whole schema on a disk that others use too
 SANITIZER_MARKS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:")
 
 
@@ -23,8 +24,8 @@ class HostFailed(Exception):
 def read_ready(descriptor, process):
     """Wait for the line on a ready descriptor; false when the other side is gone."""
     try:
-        ready, _, _ = select.select([descriptor], [], [], PATIENCE)
-        assert ready, f"pid {process.pid} said nothing for {PATIENCE} s"
+        ready, _, _ = select.select([descriptor], [], [], BEGINNING)
+        assert ready, f"pid {process.pid} said nothing for {BEGINNING} s"
         return os.read(descriptor, 64) == b"ready\n"
     finally:
         os.close(descriptor)

@@ -53,12 +53,14 @@ class Cluster:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def start(self):
+    def start(self, *settings):
+        """settings: NAME=VALUE of the server's; fsync=off where no machine dies."""
         log = open(self.base / "server.log", "ab")
         with log:
             self.process = subprocess.Popen(
                 self._as_account(self.bin / "postgres", "-D", self.data, "-k", self.base, "-h",
-                                 "127.0.0.1", "-p", self.port, "-c", "max_connections=200"),
+                                 "127.0.0.1", "-p", self.port, "-c", "max_connections=200",
+                                 *[word for one in settings for word in ("-c", one)]),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/")
         eventually(self._accepts, deadline=30, every=0.05)
         return self
