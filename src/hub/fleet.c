@@ -3,7 +3,9 @@
 #include "hub/fleet.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/id.h"
 #include "base/log.h"
@@ -270,11 +272,22 @@ CO int machine_begin(struct machine *m, enum machine_op op, json_t *args, struct
 
 /* --- the part's life --- */
 
+/* Where a build leaves it; else where an installation has it, whose chelad is in sbin. */
 static char *beside(const char *program, const char *name)
 {
     const char *slash = strrchr(program, '/');
+    int dir = slash ? (int)(slash - program) : 0;
+    AUTO(free) char *installed = NULL;
+    char *built;
 
-    return slash ? xasprintf("%.*s/%s", (int)(slash - program), program, name) : xstrdup(name);
+    if (!slash)
+        return xstrdup(name);
+    built = xasprintf("%.*s/%s", dir, program, name);
+    installed = xasprintf("%.*s/../bin/%s", dir, program, name);
+    if (access(built, X_OK) == 0 || access(installed, X_OK) < 0)
+        return built;
+    free(built);
+    return xstrdup(installed);
 }
 
 static void make_host(struct fleet *f)

@@ -13,6 +13,7 @@ import threading
 import chelad
 import pytest
 from hubtool import Hub, name
+from wait import eventually
 
 CHELAD = (chelad.BIN / "chelad").resolve()
 TOOL = """#!/usr/bin/env python3
@@ -186,6 +187,23 @@ def test_what_packages_bring():
     assert read["Label"] == "com.openclaw.vm-hub" and read["ProgramArguments"][0].endswith("/sbin/chelad")
     found = directives((packaging / "chelad.service").read_text())
     assert found["Service.ExecStart"].startswith(read["ProgramArguments"][0]) and found["Service.KillMode"] == "process"
+
+
+def test_an_installed_daemon_finds_its_agent(tmp_path, scratch):
+    """`make install` puts chelad into sbin, and chela-agent into bin."""
+    state = scratch / "installed"
+    for directory, program in (("sbin", "chelad"), ("bin", "chela-agent")):
+        (tmp_path / directory).mkdir()
+        shutil.copy(chelad.BIN / program, tmp_path / directory)
+    daemon = subprocess.Popen([tmp_path / "sbin" / "chelad", "--state", state, "--gateway.port=0", "--hub.http_port=0",
+                               "--hub.ws_port=0"], env=chelad.environment(tmp_path, {}), stderr=subprocess.DEVNULL)
+    try:
+        done = eventually(lambda: (one := chelad.run("chela", "--state", state, "machine", "drivers")).returncode == 0 and one,
+                          60)
+        assert "sandbox" in done.stdout and "chela-agent" not in done.stdout
+    finally:
+        daemon.terminate()
+        daemon.wait(60)
 
 
 def test_print_writes_nothing(tmp_path):
