@@ -15,7 +15,11 @@ set -eu
 bin=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1)
 [ -n "$bin" ] || { echo "PostgreSQL's server programs are not installed" >&2; exit 1; }
 
-base=$(mktemp -d "${TMPDIR:-/tmp}/chela-pg-XXXXXX")
+# Without fsync the files may as well be in memory, if there is room: each test's database is hundreds of them.
+parent=${TMPDIR:-/tmp}
+room=$(df -k --output=avail /dev/shm 2>/dev/null | tail -n 1)
+[ "${PG_FSYNC:-on}" = on ] || [ "${room:-0}" -lt 2000000 ] || [ ! -w /dev/shm ] || parent=/dev/shm
+base=$(mktemp -d "$parent/chela-pg-XXXXXX")
 as=
 if [ "$(id -u)" = 0 ]; then
     chown postgres "$base"
@@ -37,6 +41,7 @@ cat >>"$base/data/postgresql.conf" <<EOF
 listen_addresses = ''
 unix_socket_directories = '$base'
 max_connections = 100
+max_wal_size = 256MB
 fsync = ${PG_FSYNC:-on}
 EOF
 

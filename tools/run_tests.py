@@ -78,7 +78,7 @@ class Run:
 def count_meson(run, name, timeout, extra, env=None):
     """Unit tests, fuzz corpora: each TAP line of each program is a test. Many wait more than they work."""
     status, text = run.command(name, ["meson", "test", "-C", str(run.build), "--no-rebuild",
-                                      "--num-processes", str(4 * (os.cpu_count() or 2)), *extra], timeout, env)
+                                      "--num-processes", str(2 * (os.cpu_count() or 2)), *extra], timeout, env)
     results, passed, failed = run.build / "meson-logs" / "testlog.json", 0, 0
     for line in results.read_text().splitlines() if results.exists() else []:
         test = json.loads(line)

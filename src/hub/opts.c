@@ -90,7 +90,7 @@ const struct opt hub_opts[] = {
     ROW(OPT_STR,  "machine.accel", accel, "auto", .one_of = accel_choices,
         .doc = "How QEMU runs a guest: auto uses KVM if a probe guest has shown that it works."),
     ROW(OPT_STR,  "machine.agent_program", agent_program, "",
-        .doc = "The chela-agent that is put into machines; empty: the one beside chelad."),
+        .doc = "The chela-agent that is put into machines; empty: the one beside chelad, or in ../bin."),
     ROW(OPT_INT,  "machine.max", machines_max, "1000", .min = 1, .max = 100000, .flags = OPT_LIVE,
         .doc = "Machines that may exist."),
     ROW(OPT_MSEC, "machine.lost_keep", lost_keep_ms, "30d", .min = 0, .max = 3650 * DAYS, .flags = OPT_LIVE,

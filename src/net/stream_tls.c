@@ -324,9 +324,9 @@ int tls_server_new(const char *cert_file, const char *key_file, struct tls_conte
     if (r < 0)
         return r;
     if (access(cert_file, R_OK) < 0) /* OpenSSL would only say "system lib" */
-        return err_sys(e, "tls certificate '%s'", cert_file);
+        return err_set(e, ERR_INVALID, "tls certificate '%s': %s", cert_file, strerror(errno));
     if (access(key_file, R_OK) < 0)
-        return err_sys(e, "tls key '%s'", key_file);
+        return err_set(e, ERR_INVALID, "tls key '%s': %s", key_file, strerror(errno));
     if (SSL_CTX_use_certificate_chain_file(c->ctx, cert_file) != 1)
         return err_set(e, ERR_INVALID, "tls certificate '%s': %s", cert_file, ssl_reason());
     if (SSL_CTX_use_PrivateKey_file(c->ctx, key_file, SSL_FILETYPE_PEM) != 1)

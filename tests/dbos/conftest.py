@@ -31,7 +31,7 @@ def pytest_configure(config):
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="chela-dbos-"))
-    shared.update(scratch=scratch, cluster=postgres.Cluster().start("fsync=off"))
+    shared.update(scratch=scratch, cluster=postgres.Cluster(in_memory=True).start("fsync=off"))
     shared["bouncer"] = postgres.Bouncer(shared["cluster"])
     world = World(scratch / "common", shared["cluster"].new_database())
     shared["hosts"] = [world.host("first"), world.host("second")]

@@ -63,7 +63,7 @@ def store(request):
     if kind == "sqlite":
         yield Store(kind)
         return
-    cluster = postgres.Cluster().start()
+    cluster = postgres.Cluster(in_memory=True).start()
     yield Store(kind, cluster)
     cluster.remove()
 

@@ -27,9 +27,22 @@ def free_port():
         return probe.getsockname()[1]
 
 
+MEMORY, MEMORY_MIN = "/dev/shm", 2 << 30
+
+
+def memory():
+    """A directory in memory, if there is room: a database of its own for each test is hundreds of files."""
+    try:
+        room = os.statvfs(MEMORY)
+    except OSError:
+        return None
+    return MEMORY if room.f_bavail * room.f_frsize > MEMORY_MIN and os.access(MEMORY, os.W_OK) else None
+
+
 class Cluster:
-    def __init__(self):
-        self.base = pathlib.Path(tempfile.mkdtemp(prefix="chela-pg-"))
+    def __init__(self, in_memory=False):
+        """in_memory: what is asked of it is not what a disk does (where there is no room there, it is on disk)."""
+        self.base = pathlib.Path(tempfile.mkdtemp(prefix="chela-pg-", dir=memory() if in_memory else None))
         self.data = self.base / "data"
         self.port = free_port()
         self.bin = program_dir()
@@ -59,7 +72,7 @@ class Cluster:
         with log:
             self.process = subprocess.Popen(
                 self._as_account(self.bin / "postgres", "-D", self.data, "-k", self.base, "-h",
-                                 "127.0.0.1", "-p", self.port, "-c", "max_connections=200",
+                                 "127.0.0.1", "-p", self.port, "-c", "max_connections=200", "-c", "max_wal_size=256MB",
                                  *[word for one in settings for word in ("-c", one)]),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/")
         eventually(self._accepts, deadline=30, every=0.05)

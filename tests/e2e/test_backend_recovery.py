@@ -329,7 +329,7 @@ def cluster(store):
     """Of these tests' own: they count its connections, and put a pooler before it."""
     if store.kind != "postgres":
         pytest.skip("pools and poolers are PostgreSQL's")
-    one = postgres.Cluster().start()
+    one = postgres.Cluster(in_memory=True).start()
     yield one
     one.remove()
 

@@ -64,7 +64,7 @@ def test_v01_health_has_four_keys(daemon):
 def test_v01_health_tells_that_postgresql_is_gone(start, store):
     if store.kind != "postgres":
         pytest.skip("SQLite's database is a file, there is no server that could be stopped")
-    cluster = postgres.Cluster().start()
+    cluster = postgres.Cluster(in_memory=True).start()
     try:
         daemon = start(env={"DATABASE_URL": cluster.new_database()}, fresh=False)
         assert daemon.http.get("/health").status_code == 200

@@ -740,7 +740,7 @@ def test_a_clean_stop_lets_go_who_waits(start):
 def test_results_that_come_while_the_database_is_away_are_kept(start, store):
     if store.kind != "postgres":
         pytest.skip("SQLite is never away")
-    cluster = postgres.Cluster().start()
+    cluster = postgres.Cluster(in_memory=True).start()
     try:
         hub = Hub(start(env={"DATABASE_URL": cluster.new_database()}, fresh=False))
         agent, _ = connect(hub, "outage")
@@ -764,7 +764,7 @@ def test_results_that_come_while_the_database_is_away_are_kept(start, store):
 def test_results_of_unknown_tasks_do_not_pile_up_while_the_database_is_away(start, store):
     if store.kind != "postgres":
         pytest.skip("SQLite is never away")
-    cluster = postgres.Cluster().start()
+    cluster = postgres.Cluster(in_memory=True).start()
     try:
         hub = Hub(start(env={"DATABASE_URL": cluster.new_database()}, fresh=False))
         agent, _ = connect(hub, "strange")

@@ -50,7 +50,7 @@ class Writer(threading.Thread):
 @pytest.fixture
 def cluster():
     """A cluster of this test's own, since it will be stopped."""
-    one = postgres.Cluster().start()
+    one = postgres.Cluster(in_memory=True).start()
     yield one
     one.remove()
 
