@@ -168,13 +168,18 @@ def test_a_bomb_of_gzip_is_bounded_by_its_unpacked_size(start, make_agent):
 
 
 def test_an_agent_that_closes_idle_connections_costs_no_failed_call(daemon, make_agent):
+    closed = []
+
     def answers_and_closes(exchange):
         act.says("ok")(exchange)
+        exchange.sock.shutdown(socket.SHUT_WR)
         exchange.close()
+        closed.append(exchange)
     agent = make_agent(answers_and_closes)
     name = daemon.register(agent, unique("agent"), max_retries=1)
-    for _ in range(20):
+    for n in range(20):
         assert daemon.call(name)["success"]
+        eventually(lambda: len(closed) > n)  # what is closed under a request may not be asked twice
     assert len(agent.requests) == 20
 
 

@@ -153,7 +153,7 @@ BODIES = {
     "deep": DEEP, "deep objects": b'{"a":' * 50000 + b"1" + b"}" * 50000, "not utf-8": b'{"name":"\xff"}',
     "surrogate": b'{"name":"\\ud800"}', "raw nul": b'{"name":"\x00"}', "no end": b'{"name":"a',
     "number": b'{"name":' + b"9" * 100000 + b"}", "real": b'{"name":"a","priority":1e999}',
-    "twice": b'{"name":"a"}{"name":"b"}', "array": b"[]", "bom": b"\xef\xbb\xbf{}",
+    "twice": b'{"name":"a"}{"name":"b"}', "array": b"[]", "two boms": 2 * b"\xef\xbb\xbf" + b"{}",
 }
 POSTS = ["", "/collect", "/settled/cancel", "/settled/resume", "/settled/fork", "/settled/rewind",
          "/settled/send"]
