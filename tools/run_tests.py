@@ -220,7 +220,7 @@ def valgrind_suite(run, timeout):
 
 SUITES = [
     Suite("compile", 2, compile_suite, "gcc, warnings are errors"),
-    Suite("lint", 0.5, lambda run, t: count_status(run, "lint", t, ["tools/lint"]),
+    Suite("lint", 2, lambda run, t: count_status(run, "lint", t, ["tools/lint"]),
           "format, layers, sizes, waits, refused calls", lane="build"),
     Suite("docs", 0.5, lambda run, t: count_status(run, "docs", t, ["tools/gen_docs.py", "--check"]),
           "the generated reference is fresh", lane="build"),
@@ -236,7 +236,7 @@ SUITES = [
           "npm clients of DBOS, five versions, against the engine on PostgreSQL", lane="peers"),
     Suite("machines", 4, count_machines, "chela-agent, sandboxes and virtual machines, for real", lane="peers"),
     Suite("crash-sqlite", 2, crash("sqlite", 40), "SIGKILL at every write and 40 times at random", lane="peers"),
-    Suite("crash-postgres", 5, crash("postgres", 40), "the same on PostgreSQL, two engines, a server that is restarted",
+    Suite("crash-postgres", 6, crash("postgres", 40), "the same on PostgreSQL, two engines, a server that is restarted",
           lane="peers"),
     Suite("crash-long", 0, crash("sqlite", 500), "five hundred kills at random, on SQLite", nightly=30),
     Suite("crash-long-pg", 0, crash("postgres", 500), "the same on PostgreSQL", nightly=60),
