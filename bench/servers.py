@@ -125,7 +125,8 @@ class Bench:
         made = self.dir / name
         if made.exists():
             return made
-        subprocess.run(["cc", "-O2", "-D_GNU_SOURCE", "-o", made, *HERE.glob(f"{name}*.c")],
+        shared = [HERE / "conn.c"] if name in ("messages", "hub") else []
+        subprocess.run(["cc", "-O2", "-D_GNU_SOURCE", "-o", made, *HERE.glob(f"{name}*.c"), *shared],
                        check=True)
         return made
 
