@@ -66,7 +66,7 @@ static int parse_value(const struct buf *text, struct arena *a, json_t **ret, st
     return json_parse(buf_str(text), 512, a, ret, NULL, e);
 }
 
-/* It has not ended in time: 202 and how far it is. */
+/* It has not ended in time: 202 and how far it is. 1: it has ended since, and has an outcome. */
 CO static int still_running(struct http_req *req, struct result_out *out, struct err *e)
 {
     struct durable_info info;
@@ -75,6 +75,8 @@ CO static int still_running(struct http_req *req, struct result_out *out, struct
     r = find_workflow(req, &info, e);
     if (r < 0)
         return r;
+    if (!durable_status_active(info.status))
+        return 1;
     out->status = durable_status_name(info.status);
     req->status = 202;
     req->out = out;
@@ -91,8 +93,12 @@ CO int api_result(struct http_req *req, struct err *e)
     buf_init(&text, SIZE_MAX / 2); /* bounded when it was recorded */
     out->id = req->args[0].p;
     r = durable_await(req->room, req->args[0], wait_deadline(req), &status, &text, e);
-    if (r == -ERR_TIMEOUT)
-        return still_running(req, out, e);
+    if (r == -ERR_TIMEOUT) {
+        r = still_running(req, out, e);
+        if (r <= 0)
+            return r;
+        r = durable_await(req->room, req->args[0], req->deadline_ms, &status, &text, e);
+    }
     if (r < 0)
         return r;
     out->status = durable_status_name(status);
