@@ -224,7 +224,7 @@ SUITES = [
           "format, layers, sizes, waits, refused calls", lane="build"),
     Suite("docs", 0.5, lambda run, t: count_status(run, "docs", t, ["tools/gen_docs.py", "--check"]),
           "the generated reference is fresh", lane="build"),
-    Suite("clang", 6, clang_suite, "clang, warnings are errors", lane="build"),
+    Suite("clang", 9, clang_suite, "clang, warnings are errors", lane="build"),
     Suite("unit-asan", 9, unit_asan_suite, "unit tests under AddressSanitizer and UBSan", lane="build"),
     Suite("unit", 4, lambda run, t: count_meson(run, "unit", t, ["-t", "4"]), "unit tests, fuzz corpora, examples", lane="ends"),
     Suite("e2e-sqlite", 5, e2e("sqlite"), "the real programs end to end, on SQLite", lane="ends"),
