@@ -17,7 +17,7 @@
 
 #define CHANNEL "chela_agents"
 
-enum { ALL_MS = 30000, AGAIN_MS = 2000, ASKED_PER_S = 50 };
+enum { ALL_MS = 30000, AGAIN_MS = 2000, ASKED_PER_S = 50, HEARD_MAX = 1000 };
 
 /* clang-format off */
 static const struct sql sql_tell = { "tell other hubs of an agent", "", "SELECT pg_notify('" CHANNEL "', ?1)" };
@@ -35,6 +35,7 @@ struct heard { /* ids that others have changed */
 
 struct agents_wide {
     struct heard *first;
+    unsigned n_heard; /* at most HEARD_MAX: then all are looked at instead */
     struct fiber *fiber;
     bool all;           /* something may have been missed */
     int64_t seen;       /* what was reported up to then is known */
@@ -76,10 +77,15 @@ static void heard(struct str payload, void *arg)
         }
         if (!id.n || id.n > HUB_ID_MAX)
             return;
-        one = xcalloc(1, sizeof(*one));
-        memcpy(one->id, id.p, id.n);
-        one->next = w->first;
-        w->first = one;
+        if (w->n_heard == HEARD_MAX) {
+            w->all = true;
+        } else {
+            one = xcalloc(1, sizeof(*one));
+            memcpy(one->id, id.p, id.n);
+            one->next = w->first;
+            w->first = one;
+            w->n_heard++;
+        }
     }
     if (w->fiber)
         fiber_wake(w->fiber);
@@ -297,6 +303,7 @@ static CO int refresh_heard(struct hub_agents *a, struct err *e)
 
     while (r == 0 && (one = a->wide->first)) {
         a->wide->first = one->next;
+        a->wide->n_heard--;
         r = refresh(a, str_of(one->id), e);
         free(one);
     }

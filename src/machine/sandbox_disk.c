@@ -174,11 +174,12 @@ static CO int measure(const struct machine_job *job, const char *path, long long
     const char *const argv[] = {
         job->host->bwrap, "--unshare-user", "--uid", "0", "--gid", "0", "--cap-add",
         "CAP_DAC_READ_SEARCH", "--dev-bind", "/", "/", "--",
-        "sh", "-c", "exec du -skx -- \"$1\" 2>/dev/null", "du", path, NULL,
+        "du", "-skx", "--", path, NULL,
     };
     /* clang-format on */
     const struct tool tool = { .argv = geteuid() == 0 ? argv + OUTSIDE : argv,
-                               .deadline_ms = deadline_in(MEASURE_MS) };
+                               .deadline_ms = deadline_in(MEASURE_MS),
+                               .quiet = true }; /* files that go while it looks */
     AUTO(tool_end_done) struct tool_end end = { 0 };
     struct str number = { 0 }, rest;
     long long kib;

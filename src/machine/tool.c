@@ -22,6 +22,8 @@ static CO int read_all(void *arg, struct err *e)
     char *room;
     ssize_t n;
 
+    if (r->fd < 0) /* not wanted */
+        return 0;
     for (;;) {
         if (buf_reserve(r->to, 4096, &room, e) < 0)
             return -(int)e->code;
@@ -74,7 +76,7 @@ CO int tool_run(const struct tool *tool, struct tool_end *ret, struct err *e)
         .env = tool->env,
         .in = tool->input.n ? PROC_PIPE : PROC_NULL,
         .out = PROC_PIPE,
-        .err = PROC_PIPE,
+        .err = tool->quiet ? PROC_NULL : PROC_PIPE,
     };
     struct proc p;
     int r;

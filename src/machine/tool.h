@@ -18,6 +18,7 @@ struct tool {
     const char *const *env;  /* NULL: ours */
     struct str input;        /* for its standard input */
     uint64_t deadline_ms;    /* it is ended then */
+    bool quiet;              /* nobody wants its standard error */
 };
 
 struct tool_end {
